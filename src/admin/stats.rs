@@ -161,9 +161,9 @@ fn target(kind: &ProcessorKind, format: ConfigFormat) -> (&'static str, String) 
             ("aws_event_bridge", bus.rules.first().unwrap_or(&bus.name).clone())
         }
         ProcessorKind::CloudEvents(target) if format == ConfigFormat::V1alpha1 => {
-            ("knative", target.shown_url())
+            ("knative", target.url.shown())
         }
-        ProcessorKind::CloudEvents(target) => ("cloudevents", target.shown_url()),
+        ProcessorKind::CloudEvents(target) => ("cloudevents", target.url.shown()),
         ProcessorKind::Console => ("console", "stdout".into()),
         ProcessorKind::Blackhole => ("blackhole", String::new()),
     }

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::View;
+use crate::config::Payload;
 use crate::config::{self, Config, OverflowPolicy, Protocol, StateLocation};
-use crate::event::Payload;
 use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
 use crate::pipeline::destination::{split_name, undecided_processor};
 use crate::pipeline::replay::DeadLetters;
@@ -302,7 +302,7 @@ impl RegistryWait {
 
 /// The protocol to read with: SOAP if a processor wants the XML, which VI/JSON does not have.
 fn protocol(configured: Protocol, processors: &[config::ProcessorConfig]) -> Protocol {
-    let wants_xml = processors.iter().any(|processor| processor.delivery.payload == Payload::Xml);
+    let wants_xml = processors.iter().any(|processor| processor.delivery.envelope.payload == Payload::Xml);
     if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
 }
 
@@ -354,7 +354,7 @@ fn parse_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DeliveryPolicy, Overflow, ProcessorConfig, ProcessorKind};
+    use crate::config::{DeliveryPolicy, EnvelopeOptions, Overflow, ProcessorConfig, ProcessorKind};
 
     #[test]
     fn soap_is_used_if_a_processor_wants_xml() {
@@ -362,7 +362,10 @@ mod tests {
             let processor = |payload: &Payload| ProcessorConfig {
                 name: "p".to_string(),
                 kind: ProcessorKind::Blackhole,
-                delivery: DeliveryPolicy { payload: *payload, ..DeliveryPolicy::default() },
+                delivery: DeliveryPolicy {
+                    envelope: EnvelopeOptions { payload: *payload, ..EnvelopeOptions::default() },
+                    ..DeliveryPolicy::default()
+                },
             };
             let processors: Vec<_> = payloads.iter().map(processor).collect();
             assert_eq!(protocol(configured, &processors), expected, "{configured:?} {payloads:?}");

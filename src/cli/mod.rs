@@ -39,7 +39,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::event_names::filter_advice;
 use crate::config::{self, Config};
 use crate::outside;
 use crate::redact::redact;
@@ -280,12 +279,6 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
     match config::load(&file) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| complain(&warning.to_string()));
-            for source in &config.sources {
-                let config::SourceKind::Vcenter(vcenter) = &source.kind;
-                for advice in vcenter.filter.event_types.iter().filter_map(|name| filter_advice(name)) {
-                    complain(&format!("{}: {}.filter.eventTypes: {advice}", file.display(), source.name));
-                }
-            }
             Ok((file, config))
         }
         Err(errors) => {

@@ -31,22 +31,9 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::text::{header_value, push_escaped, push_member};
-use crate::event::{Batch, Category, EventTime, Extensions, Payload, Record, SourceInfo};
-use crate::event::{class_of, type_of};
+use crate::config::{EnvelopeOptions, EventTime, Payload};
+use crate::event::{Batch, Category, Record, SourceInfo, class_of, type_of};
 use crate::limits::ENVELOPE_SOURCES_MAX;
-
-/// The options of a destination's envelopes.
-///
-/// `time: created` falls back to the router's time if vCenter sent none. `payload: vijson` and
-/// `payload: xml` render the event as it was sent, and fall back to the batch's JSON if that is
-/// impossible: the event was spooled before the option was set, or `xml` is wanted and it was sent
-/// as JSON. A fixed extension replaces a generated one of the same name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EnvelopeOptions {
-    pub time: EventTime,
-    pub payload: Payload,
-    pub extensions: Extensions,
-}
 
 /// The reason why a configured extension cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ mod pattern;
 mod text;
 pub mod topic;
 
+pub use crate::config::EnvelopeOptions;
 pub use crate::event::{class_of, type_of};
-pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions, size_estimate};
+pub use envelope::{Envelope, EnvelopeError, size_estimate};
 pub use pattern::{PatternScratch, pattern_event};

@@ -110,8 +110,9 @@ mod tests {
     use cloudevents::{AttributesReader, Event};
 
     use crate::cloudevents::{Envelope, EnvelopeOptions};
+    use crate::config::Extensions;
     use crate::event::testing::source;
-    use crate::event::{Attributes, Batch, Extension, ExtensionKind, Extensions, PushedEvent, Selection};
+    use crate::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, Selection};
 
     const ATTRIBUTES: Attributes<'static> = Attributes {
         id: "a \"1\"",

@@ -4,26 +4,27 @@
 //! that rules about several fields can still be checked. The caller discards the values if there
 //! are errors.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Secret;
 use super::event_names;
-use super::field::{Block, Field, FieldRule, FieldType, MapFormat, Variant};
+use super::field::{Block, Field, FieldRule, FieldType, Variant};
+use super::format::MapFormat;
 use super::found::{CheckedMap, NULL_SECRET, Value, join};
 use super::misplaced::{
     NOT_SHOWN, header_shown, is_path, is_typo, shown, variable_in_secret, variable_problem,
 };
-use super::model::{RefusalBlame, StatusPattern};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
 use super::tree::{MapEntry, Node, NodeData, Scalar};
 use eventpattern::{PatternSet, Root};
 
 /// Looks up an environment variable.
-pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads a tree by a table of keys.
-pub(super) struct TableReader<'a> {
+pub(crate) struct TableReader<'a> {
     pub problems: &'a mut Problems,
     /// Replaces `${NAME}` in text; `None` leaves text unchanged.
     pub env: Option<Env<'a>>,
@@ -32,7 +33,7 @@ pub(super) struct TableReader<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
+pub(crate) enum Unknown {
     Refuse,
     /// As in Go's JSON package: unknown keys are ignored, and the case of keys does not matter.
     Ignore,
@@ -42,7 +43,7 @@ pub(super) enum Unknown {
 const NEAR: f64 = 0.84;
 
 /// The word that is most similar to `text`, if any is similar enough.
-pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let text = text.to_ascii_lowercase();
     let score = |word: &str| strsim::jaro_winkler(&text, &word.to_ascii_lowercase());
     words
@@ -66,7 +67,7 @@ impl TableReader<'_> {
             NodeData::Null => &empty,
             _ => {
                 self.problems.error(line, path, "must be a map of fields to values");
-                return self.defaults(block, path, line);
+                return defaults(block, path, line);
             }
         };
         // Find the fields that the map may have.
@@ -78,7 +79,7 @@ impl TableReader<'_> {
         // Read the fields that it has.
         let mut found = CheckedMap::new(path, line, variant.map_or("", |variant| variant.word));
         for entry in entries {
-            let Some(field) = fields.iter().copied().find(|field| self.is_named(entry, field)) else {
+            let Some(field) = fields.iter().find(|field| self.is_named(entry, field)) else {
                 if self.unknown == Unknown::Refuse && !any_field {
                     self.unknown_field(entry, block, &fields, path);
                 }
@@ -102,68 +103,29 @@ impl TableReader<'_> {
             }
             found.values.insert(
                 field.key,
-                (entry.line, value.unwrap_or_else(|| self.placeholder(field.kind, path, entry.line))),
+                (entry.line, value.unwrap_or_else(|| placeholder(field.kind, path, entry.line))),
             );
         }
         // Check rules about several fields, and add the fields that are left out.
-        self.rules(&found, block.rules.iter().chain(variant.map_or(&[][..], |variant| variant.rules)));
+        let parts = block.parts().into_iter().chain(variant.into_iter().flat_map(|own| own.block.parts()));
+        let parts: Vec<_> = parts.collect();
+        self.rules(&found, parts.iter().flat_map(|part| part.rules));
         self.fill(&mut found, &fields);
-        found
-    }
-
-    /// The values of a map that the file leaves out.
-    fn defaults(&mut self, block: &'static Block, path: &str, line: usize) -> CheckedMap {
-        let mut found = CheckedMap::new(path, line, "");
-        for field in block.fields {
-            let value = self
-                .default_of(field, path, line)
-                .or_else(|| field.required.then(|| self.placeholder(field.kind, path, line)));
-            found.values.extend(value.map(|value| (field.key, (line, value))));
-        }
+        parts.iter().filter_map(|part| part.check).for_each(|check| check(&found, self.problems));
         found
     }
 
     /// Adds defaults, and reports missing fields that are required.
-    fn fill(&mut self, found: &mut CheckedMap, fields: &[&'static Field]) {
-        for field in fields.iter().filter(|field| !found.values.contains_key(field.key)).collect::<Vec<_>>() {
+    fn fill(&mut self, found: &mut CheckedMap, fields: &[Field]) {
+        for field in fields {
+            if found.values.contains_key(field.key) {
+                continue;
+            }
             if field.required {
                 let message = format!("`{}` is missing; it must be {}", field.key, field.kind.allowed());
                 self.problems.error(found.line, &found.path, message);
             }
-            let value = match self.default_of(field, &found.path, found.line) {
-                None if field.required => Some(self.placeholder(field.kind, &found.path, found.line)),
-                default => default,
-            };
-            found.values.extend(value.map(|value| (field.key, (found.line, value))));
-        }
-    }
-
-    fn default_of(&mut self, field: &Field, path: &str, line: usize) -> Option<Value> {
-        if let FieldType::Block(block) = field.kind {
-            return Some(Value::Block(self.defaults(block, &join(path, field.key), line)));
-        }
-        let scalar = Scalar { text: field.default?.into(), plain: true };
-        self.scalar(&scalar, field.kind, path, line)
-    }
-
-    /// A substitute for a wrong value.
-    fn placeholder(&mut self, kind: FieldType, path: &str, line: usize) -> Value {
-        match kind {
-            FieldType::Text(_) | FieldType::OneOf(_) => Value::Text(String::new()),
-            FieldType::Flag => Value::Flag(false),
-            FieldType::Whole(min, _) => Value::Whole(min),
-            FieldType::Decimal(_, max) => Value::Decimal(max),
-            FieldType::Duration(min, _) => Value::Duration(Duration::from_millis(min)),
-            FieldType::Size(min, _) => Value::Size(min),
-            FieldType::Secret | FieldType::SecretFile => Value::Secret(Secret::inline("")),
-            FieldType::List(_) | FieldType::NonEmpty(_) | FieldType::OneOrMore(_) => Value::List(Vec::new()),
-            FieldType::Map(_) => Value::Map(Vec::new()),
-            FieldType::Pattern => Value::Pattern(serde_json::Value::Null),
-            FieldType::Block(block) | FieldType::Maybe(block) => {
-                Value::Block(self.defaults(block, path, line))
-            }
-            FieldType::Blocks(_) => Value::Blocks(Vec::new()),
-            FieldType::Raw => Value::Raw(Node { line, data: NodeData::Null }),
+            found.fill(field);
         }
     }
 
@@ -183,7 +145,7 @@ impl TableReader<'_> {
     }
 
     /// Reports an unknown field, with a suggestion if there is a likely one.
-    fn unknown_field(&mut self, entry: &MapEntry, block: &Block, fields: &[&'static Field], path: &str) {
+    fn unknown_field(&mut self, entry: &MapEntry, block: &Block, fields: &[Field], path: &str) {
         let given = |field: &Field| {
             field.key.eq_ignore_ascii_case(&entry.key)
                 || field.also.iter().any(|name| name.eq_ignore_ascii_case(&entry.key))
@@ -191,13 +153,13 @@ impl TableReader<'_> {
         let here = fields.iter().find(|field| given(field)).map(|field| field.key.to_owned());
         let below = || {
             fields.iter().find_map(|field| {
-                let inner = field.kind.block()?.fields.iter().find(|inner| given(inner))?;
+                let inner = field.kind.block()?.fields().into_iter().find(|inner| given(inner))?;
                 Some(format!("{}.{}", field.key, inner.key))
             })
         };
         let near = || nearest(&entry.key, fields.iter().map(|field| field.key)).map(ToOwned::to_owned);
         let elsewhere =
-            block.variants.iter().find(|variant| variant.fields.iter().any(|f| f.key == entry.key));
+            block.variants.iter().find(|variant| variant.fields().iter().any(|f| f.key == entry.key));
         let meant = here.or_else(below);
         let is_known = meant.is_some() || elsewhere.is_some();
         // Where a secret belongs, it may stand in the place of a key: show only names of fields.
@@ -262,8 +224,8 @@ impl TableReader<'_> {
                     |(at, item): (usize, &Node)| self.value(item, *each, &format!("{path}[{at}]"), item.line);
                 Some(Value::List(items.iter().enumerate().filter_map(item).collect()))
             }
-            (NodeData::Map(entries), FieldType::Map(shape)) => {
-                Some(Value::Map(self.map(entries, shape, path)))
+            (NodeData::Map(entries), FieldType::Map(format)) => {
+                Some(Value::Map(self.map(entries, format, path)))
             }
             (NodeData::Map(_), FieldType::Pattern) => {
                 let pattern = self.json(node, path)?;
@@ -273,9 +235,10 @@ impl TableReader<'_> {
                 Some(Value::Block(self.block(node, block, path, line)))
             }
             (NodeData::List(items), FieldType::Blocks(block)) => {
-                let item =
-                    |(at, item): (usize, &Node)| self.block(item, block, &format!("{path}[{at}]"), item.line);
-                Some(Value::Blocks(items.iter().enumerate().map(item).collect()))
+                let item = |(at, item): (usize, &Node)| {
+                    Value::Block(self.block(item, block, &format!("{path}[{at}]"), item.line))
+                };
+                Some(Value::List(items.iter().enumerate().map(item).collect()))
             }
             (NodeData::Scalar(scalar), _) => self.scalar(scalar, kind, path, line),
             _ => {
@@ -287,84 +250,14 @@ impl TableReader<'_> {
 
     /// Reads a scalar: replaces variables, then parses it by the type of the field.
     fn scalar(&mut self, scalar: &Scalar, kind: FieldType, path: &str, line: usize) -> Option<Value> {
-        let text = match self.expanded(&scalar.text) {
-            Ok(text) => text,
-            Err(error) => {
-                let message = match kind {
-                    FieldType::Secret | FieldType::SecretFile => variable_in_secret(&scalar.text, &error),
-                    _ => variable_problem(&error),
-                };
+        let text = self.expanded(&scalar.text).map_err(|error| match kind {
+            FieldType::Secret | FieldType::SecretFile => variable_in_secret(&scalar.text, &error),
+            _ => variable_problem(&error),
+        });
+        match text.and_then(|text| parsed(&text, kind)) {
+            Ok(value) => Some(value),
+            Err(message) => {
                 self.problems.error(line, path, message);
-                return None;
-            }
-        };
-        let value = match kind {
-            FieldType::Text(shape) => {
-                return match shape.check(&text) {
-                    Ok(text) => Some(Value::Text(text)),
-                    Err(message) => {
-                        self.problems.error(line, path, message);
-                        None
-                    }
-                };
-            }
-            FieldType::Flag => text.parse().ok().map(Value::Flag),
-            FieldType::Whole(min, max) => {
-                text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Whole)
-            }
-            FieldType::Decimal(min, max) => {
-                let fits = |number: &f64| *number > 0.0 && (min..=max).contains(number);
-                text.parse().ok().filter(fits).map(Value::Decimal)
-            }
-            FieldType::Duration(min, max) => {
-                let fits =
-                    |value: &Duration| (u128::from(min)..=u128::from(max)).contains(&value.as_millis());
-                scalar::duration(&text).filter(fits).map(Value::Duration)
-            }
-            FieldType::Size(min, max) => {
-                scalar::size(&text).filter(|bytes| (min..=max).contains(bytes)).map(Value::Size)
-            }
-            FieldType::OneOf(words) => {
-                let near = nearest(&text, words.iter().map(|(word, _)| *word));
-                if words.iter().any(|(word, _)| *word == text) {
-                    Some(Value::Text(text.clone()))
-                } else {
-                    let mut message = format!("must be {}", kind.allowed());
-                    if let Some(near) = near.filter(|_| words.len() > 1) {
-                        message += &format!("; did you mean `{near}`?");
-                    }
-                    self.problems.error(line, path, message);
-                    return None;
-                }
-            }
-            FieldType::Secret if text.is_empty() => None,
-            FieldType::Secret => Some(Value::Secret(Secret::inline(&*text))),
-            FieldType::SecretFile => return self.secret_file(&text, path, line),
-            _ => None,
-        };
-        if value.is_none() {
-            let instead = match kind {
-                FieldType::Secret => "must not be empty".into(),
-                FieldType::Flag if matches!(&*text, "yes" | "on" | "True" | "TRUE") => {
-                    "must be `true`".into()
-                }
-                FieldType::Flag if matches!(&*text, "no" | "off" | "False" | "FALSE") => {
-                    "must be `false`".into()
-                }
-                _ => format!("must be {}", kind.allowed()),
-            };
-            self.problems.error(line, path, instead);
-        }
-        value
-    }
-
-    /// Reads the file of a secret once, so that a missing one is reported before anything starts.
-    fn secret_file(&mut self, text: &str, path: &str, line: usize) -> Option<Value> {
-        let secret = Secret::file(text);
-        match secret.read() {
-            Ok(_) => Some(Value::Secret(secret)),
-            Err(error) => {
-                self.problems.error(line, path, error.without_path(is_path(text)));
                 None
             }
         }
@@ -376,41 +269,25 @@ impl TableReader<'_> {
     }
 
     /// Reads a map of names to text.
-    fn map(&mut self, entries: &[MapEntry], shape: MapFormat, path: &str) -> Vec<(String, String)> {
+    fn map(&mut self, entries: &[MapEntry], format: &MapFormat, path: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::with_capacity(entries.len());
         for entry in entries {
             let value = match &entry.value.data {
-                NodeData::Scalar(scalar) => self.expanded(&scalar.text).map_err(|error| match shape {
-                    MapFormat::Headers => variable_in_secret(&scalar.text, &error),
-                    _ => variable_problem(&error),
-                }),
+                NodeData::Scalar(scalar) => {
+                    self.expanded(&scalar.text).map_err(|error| match format.has_secrets {
+                        true => variable_in_secret(&scalar.text, &error),
+                        false => variable_problem(&error),
+                    })
+                }
                 NodeData::Null => Ok(String::new()),
                 _ => Err("must be text".into()),
             };
-            let value = value.and_then(|value| match shape {
-                MapFormat::Any => Ok(value),
-                MapFormat::Headers => {
-                    scalar::check_header(&entry.key, &value).map(|()| value).map_err(Into::into)
-                }
-                MapFormat::Blame => match (StatusPattern::parse(&entry.key), RefusalBlame::parse(&value)) {
-                    (None, _) => {
-                        Err("must be an HTTP status from 300 to 599, or `3xx`, `4xx` or `5xx`".into())
-                    }
-                    (_, None) => Err("must be `target`, `evidence` or `event`".into()),
-                    _ => Ok(value),
-                },
-                MapFormat::Extensions => {
-                    scalar::check_extension(&entry.key, &value).map(|()| value).map_err(Into::into)
-                }
-            });
-            match value {
+            let checked = value.and_then(|value| (format.check)(&entry.key, &value).map(|()| value));
+            match checked {
                 Ok(value) => pairs.push((entry.key.clone(), value)),
                 Err(message) => {
-                    // The value of a header is a secret, and may stand in the place of its name.
-                    let key = match shape {
-                        MapFormat::Headers => header_shown(&entry.key),
-                        _ => shown(&entry.key),
-                    };
+                    // A secret may stand in the place of its name.
+                    let key = if format.has_secrets { header_shown(&entry.key) } else { shown(&entry.key) };
                     self.problems.error(entry.line, path, format!("{key} {message}"));
                 }
             }
@@ -460,6 +337,120 @@ impl TableReader<'_> {
             self.problems.warn(line_at(node, &place), path, said);
         }
         errors.is_empty()
+    }
+}
+
+impl CheckedMap {
+    /// Adds the value of a field that the file leaves out, if it has one.
+    fn fill(&mut self, field: &Field) {
+        let value = match default_of(field, &self.path, self.line) {
+            None if field.required => Some(placeholder(field.kind, &self.path, self.line)),
+            default => default,
+        };
+        self.values.extend(value.map(|value| (field.key, (self.line, value))));
+    }
+}
+
+/// The values of a map that the file leaves out.
+pub(crate) fn defaults(block: &'static Block, path: &str, line: usize) -> CheckedMap {
+    let mut found = CheckedMap::new(path, line, "");
+    block.fields().iter().for_each(|field| found.fill(field));
+    found
+}
+
+/// The default of a field in the map at `path`.
+pub(crate) fn default_of(field: &Field, path: &str, line: usize) -> Option<Value> {
+    if let FieldType::Block(block) = field.kind {
+        return Some(Value::Block(defaults(block, &join(path, field.key), line)));
+    }
+    let text = field.default_text()?;
+    Some(
+        parsed(&text, field.kind).unwrap_or_else(|error| unreachable!("default of `{}`: {error}", field.key)),
+    )
+}
+
+/// A substitute for a wrong value.
+fn placeholder(kind: FieldType, path: &str, line: usize) -> Value {
+    match kind {
+        FieldType::Text(_) | FieldType::OneOf(_) => Value::Text(String::new()),
+        FieldType::Flag => Value::Flag(false),
+        FieldType::Whole(min, _) => Value::Whole(min),
+        FieldType::Decimal(_, max) => Value::Decimal(max),
+        FieldType::Duration(min, _) => Value::Duration(Duration::from_millis(min)),
+        FieldType::Size(min, _) => Value::Size(min),
+        FieldType::Secret | FieldType::SecretFile => Value::Secret(Secret::inline("")),
+        FieldType::List(_) | FieldType::NonEmpty(_) | FieldType::OneOrMore(_) | FieldType::Blocks(_) => {
+            Value::List(Vec::new())
+        }
+        FieldType::Map(_) => Value::Map(Vec::new()),
+        FieldType::Pattern => Value::Pattern(serde_json::Value::Null),
+        FieldType::Block(block) | FieldType::Maybe(block) => Value::Block(defaults(block, path, line)),
+        FieldType::Raw => Value::Raw(Node { line, data: NodeData::Null }),
+    }
+}
+
+/// Parses a text by the type of its field. Returns an error message about a wrong one.
+fn parsed(text: &str, kind: FieldType) -> Result<Value, String> {
+    let value = match kind {
+        FieldType::Text(format) => return (format.check)(text).map(Value::Text),
+        FieldType::Flag => text.parse().ok().map(Value::Flag),
+        FieldType::Whole(min, max) => {
+            text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Whole)
+        }
+        FieldType::Decimal(min, max) => {
+            let fits = |number: &f64| *number > 0.0 && (min..=max).contains(number);
+            text.parse().ok().filter(fits).map(Value::Decimal)
+        }
+        FieldType::Duration(min, max) => {
+            let fits = |value: &Duration| (u128::from(min)..=u128::from(max)).contains(&value.as_millis());
+            scalar::duration(text).filter(fits).map(Value::Duration)
+        }
+        FieldType::Size(min, max) => {
+            scalar::size(text).filter(|bytes| (min..=max).contains(bytes)).map(Value::Size)
+        }
+        FieldType::OneOf(words) => {
+            words.iter().any(|(word, _)| *word == text).then(|| Value::Text(text.into()))
+        }
+        FieldType::Secret => (!text.is_empty()).then(|| Value::Secret(Secret::inline(text))),
+        FieldType::SecretFile => return secret_file(text),
+        _ => None,
+    };
+    value.ok_or_else(|| match kind {
+        FieldType::Secret => "must not be empty".into(),
+        FieldType::Flag if matches!(text, "yes" | "on" | "True" | "TRUE") => "must be `true`".into(),
+        FieldType::Flag if matches!(text, "no" | "off" | "False" | "FALSE") => "must be `false`".into(),
+        FieldType::OneOf(words) => {
+            let near = nearest(text, words.iter().map(|(word, _)| *word)).filter(|_| words.len() > 1);
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            format!("must be {}{hint}", kind.allowed())
+        }
+        _ => format!("must be {}", kind.allowed()),
+    })
+}
+
+/// Reads the file of a secret once, so that a missing one is reported before anything starts.
+fn secret_file(text: &str) -> Result<Value, String> {
+    let secret = Secret::file(text);
+    match secret.read() {
+        Ok(_) => Ok(Value::Secret(secret)),
+        Err(error) => Err(error.without_path(is_path(text))),
+    }
+}
+
+/// Reports names that are used twice.
+pub(crate) fn distinct_names(blocks: &[&CheckedMap], what: &str, problems: &mut Problems) {
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for block in blocks {
+        let (name, line) = (block.text("name"), block.line_of("name"));
+        if name.is_empty() {
+            continue;
+        }
+        if let Some(first) = lines.get(name) {
+            let message = format!("another {what} has the name `{name}`, in line {first}");
+            problems.error(line, &block.path_of("name"), message);
+        } else {
+            lines.insert(name, line);
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use super::model::*;
-use super::reference::CLUSTER_VARIABLE;
 use super::write;
 use super::yaml::Notes;
 use super::{ConfigErrors, Warning, load_str_with};

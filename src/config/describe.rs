@@ -5,13 +5,14 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::field::{Block, Field, FieldRule, FieldType, MapFormat, TextFormat};
-use super::keys;
+use super::field::{Block, Field, FieldRule, FieldType};
+use super::model::Config;
+use super::setting::Group;
 
 /// The JSON schema (draft 7, which editors know best) of the native format.
 pub fn json_schema() -> Value {
     let mut definitions = Map::new();
-    let mut root = object(&keys::ROOT, &mut definitions);
+    let mut root = object(Config::BLOCK, &mut definitions);
     let head = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "vCenter Event Router configuration",
@@ -44,8 +45,8 @@ fn object(block: &'static Block, definitions: &mut Map<String, Value>) -> Value 
     }
     let variants = block.variants.iter().map(|variant| {
         let mut schema =
-            fields(&block.fields_of(Some(variant)), variant.rules, Some(variant.word), definitions);
-        schema["description"] = variant.doc.into();
+            fields(&block.fields_of(Some(variant)), variant.block.rules, Some(variant.word), definitions);
+        schema["description"] = variant.block.doc.into();
         schema
     });
     let variants: Vec<Value> = variants.collect();
@@ -53,7 +54,7 @@ fn object(block: &'static Block, definitions: &mut Map<String, Value>) -> Value 
 }
 
 fn fields(
-    fields: &[&'static Field],
+    fields: &[Field],
     rules: &[FieldRule],
     word: Option<&str>,
     definitions: &mut Map<String, Value>,
@@ -69,7 +70,7 @@ fn fields(
             schema = json!({ "allOf": [schema] });
         }
         schema["description"] = field.doc.into();
-        if let Some(default) = field.default {
+        if let Some(default) = field.default_text() {
             schema["default"] = match field.kind {
                 FieldType::Flag | FieldType::Whole(..) | FieldType::Decimal(..) => {
                     default.parse().unwrap_or_default()
@@ -112,9 +113,9 @@ fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
     // A text field takes the text as written, even if YAML calls it a number or a flag.
     let text = || json!({ "type": ["string", "number", "boolean"] });
     match kind_of {
-        FieldType::Text(TextFormat::Any | TextFormat::MayBeEmpty | TextFormat::Name | TextFormat::Status)
-        | FieldType::Secret => text(),
-        FieldType::Text(_) | FieldType::SecretFile => json!({ "type": "string" }),
+        FieldType::Text(format) if !format.any_scalar => json!({ "type": "string" }),
+        FieldType::Text(_) | FieldType::Secret => text(),
+        FieldType::SecretFile => json!({ "type": "string" }),
         FieldType::Flag => or_variable(json!({ "type": "boolean" })),
         FieldType::Whole(min, u64::MAX) => or_variable(json!({ "type": "integer", "minimum": min })),
         FieldType::Whole(min, max) => {
@@ -142,15 +143,7 @@ fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
             let each = kind(*each, definitions);
             json!({ "anyOf": [each, { "type": "array", "items": each }] })
         }
-        FieldType::Map(MapFormat::Extensions) => json!({
-            "type": "object", "propertyNames": { "pattern": "^[a-z0-9]{1,20}$" }, "additionalProperties": text(),
-        }),
-        FieldType::Map(MapFormat::Blame) => json!({
-            "type": "object",
-            "propertyNames": { "pattern": "^([345]xx|[345][0-9][0-9])$" },
-            "additionalProperties": { "enum": ["target", "evidence", "event"] },
-        }),
-        FieldType::Map(_) => json!({ "type": "object", "additionalProperties": text() }),
+        FieldType::Map(format) => (format.schema)(text()),
         FieldType::Pattern | FieldType::Raw => json!({ "type": "object" }),
         FieldType::Block(block) | FieldType::Maybe(block) => reference(block, definitions),
         FieldType::Blocks(block) => {
@@ -162,7 +155,7 @@ fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written by a test from the table in src/config/keys: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
+<!-- Written by a test from the declarations of the settings: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
 
 The configuration is a single YAML file. `event-router check --config F` reports all errors in it with their lines. `event-router schema`
 prints a JSON schema for editors ([config.schema.json](config.schema.json)). Ready-made files are in [examples](../examples).
@@ -206,7 +199,7 @@ pub fn reference_manual() -> String {
     let mut out = INTRODUCTION.to_owned();
     let mut queue: Vec<&'static Block> = Vec::new();
     out += "\n## The file\n\n";
-    table(&mut out, &keys::ROOT.fields_of(None), &mut queue);
+    table(&mut out, &Config::BLOCK.fields_of(None), &mut queue);
     let mut at = 0;
     while at < queue.len() {
         let block = queue[at];
@@ -222,9 +215,9 @@ pub fn reference_manual() -> String {
         } else {
             table(&mut out, &block.fields_of(None), &mut below);
             for variant in block.variants {
-                let _ = write!(out, "\n### `type: {}`\n\n{}\n\n", variant.word, variant.doc);
-                rules(&mut out, variant.rules);
-                let own: Vec<&'static Field> = variant.fields.iter().collect();
+                let _ = write!(out, "\n### `type: {}`\n\n{}\n\n", variant.word, variant.block.doc);
+                rules(&mut out, variant.block.rules);
+                let own = variant.fields();
                 if !own.is_empty() {
                     table(&mut out, &own, &mut below);
                 }
@@ -255,7 +248,7 @@ fn rules(out: &mut String, rules: &[FieldRule]) {
     }
 }
 
-fn table(out: &mut String, fields: &[&'static Field], blocks: &mut Vec<&'static Block>) {
+fn table(out: &mut String, fields: &[Field], blocks: &mut Vec<&'static Block>) {
     *out += "| key | value | default | meaning |\n|---|---|---|---|\n";
     for field in fields {
         let block = field.kind.block();
@@ -275,7 +268,7 @@ fn table(out: &mut String, fields: &[&'static Field], blocks: &mut Vec<&'static 
             }
             (kind, _) => kind.allowed(),
         };
-        let default = match field.default {
+        let default = match field.default_text() {
             _ if field.required => "required".into(),
             Some(default) => format!("`{default}`"),
             None if matches!(field.kind, FieldType::Block(_)) => "its defaults".into(),

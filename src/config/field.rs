@@ -2,48 +2,77 @@
 //! defaults and meanings.
 //!
 //! Validation, the JSON schema and `docs/configuration.md` are all based on the table, so they
-//! cannot contradict each other.
+//! cannot contradict each other. The table of the native format comes from the declarations of the
+//! settings, see [`declare`](super::declare).
 
+use std::time::Duration;
+
+use super::format::{MapFormat, TextFormat};
+use super::found::CheckedMap;
+use super::problem::Problems;
 use super::scalar;
 
 /// The fields of one map.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Its heading in the documentation and its definition in the schema, such as `tls`.
     pub name: &'static str,
     pub doc: &'static str,
-    pub fields: &'static [Field],
+    /// The flag that turns the whole block on or off.
+    pub switch: Option<Field>,
+    pub members: &'static [Member],
     /// Additional fields by the value of `type`; empty if the block has no `type`.
     pub variants: &'static [Variant],
     pub rules: &'static [FieldRule],
+    /// Checks a map of a file for rules about several fields that `rules` cannot express.
+    pub check: Option<fn(&CheckedMap, &mut Problems)>,
+}
+
+/// The fields of one member of a struct of settings.
+#[derive(Debug)]
+pub(crate) enum Member {
+    Fields(&'static [Field]),
+    /// The fields of another block, in the same map. The second list replaces fields by their keys.
+    Inline(&'static Block, &'static [Field]),
 }
 
 /// The additions of a `type` to a block.
 #[derive(Debug)]
-pub(super) struct Variant {
+pub(crate) struct Variant {
     pub word: &'static str,
-    pub doc: &'static str,
-    /// A field here replaces the block's field with the same key.
-    pub fields: &'static [Field],
-    pub rules: &'static [FieldRule],
+    pub block: &'static Block,
+    /// Fields that replace the outer block's fields with the same keys.
+    pub changed: &'static [Field],
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     pub key: &'static str,
     pub kind: FieldType,
-    /// As written in a file; `None` if there is no default.
-    pub default: Option<&'static str>,
+    pub default: Option<FieldDefault>,
     pub required: bool,
+    /// The text that stands for no value, such as `none`.
+    pub none: Option<&'static str>,
+    /// True for a field without default whose absence is an empty text.
+    pub or_empty: bool,
     /// Its meaning in one or two sentences, with units.
     pub doc: &'static str,
     /// Names that people write by mistake for this field.
     pub also: &'static [&'static str],
 }
 
+/// The value of a field that the file leaves out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FieldDefault {
+    /// As written in a file.
+    Text(&'static str),
+    Bytes(u64),
+    Number(u64),
+}
+
 /// A rule for fields that depend on each other.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum FieldRule {
+pub(crate) enum FieldRule {
     /// Exactly one of these must be given.
     ExactlyOne(&'static [&'static str]),
     /// At most one of these may be given.
@@ -54,8 +83,8 @@ pub(super) enum FieldRule {
 
 /// The type of a field.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum FieldType {
-    Text(TextFormat),
+pub(crate) enum FieldType {
+    Text(&'static TextFormat),
     Flag,
     /// A whole number between these bounds, inclusive.
     Whole(u64, u64),
@@ -76,7 +105,7 @@ pub(super) enum FieldType {
     /// A list, or a single element without brackets.
     OneOrMore(&'static FieldType),
     /// A map of names to text.
-    Map(MapFormat),
+    Map(&'static MapFormat),
     /// An EventBridge pattern.
     Pattern,
     /// A map with defaults: the file may leave it out.
@@ -89,46 +118,9 @@ pub(super) enum FieldType {
     Raw,
 }
 
-/// The format of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TextFormat {
-    /// Any text that is not empty.
-    Any,
-    /// Any text.
-    MayBeEmpty,
-    Name,
-    /// A Kubernetes name, which becomes part of a URL path.
-    ObjectName,
-    HttpUrl,
-    /// An HTTP URL that may carry credentials.
-    ProxyUrl,
-    SdkUrl,
-    BindAddress,
-    StartAt,
-    Thumbprint,
-    Status,
-    /// A PEM file with certificates.
-    CertFile,
-    /// A PEM file with a private key.
-    KeyFile,
-    Path,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MapFormat {
-    Headers,
-    Extensions,
-    /// HTTP statuses, or classes of them, to who is to blame.
-    Blame,
-    Any,
-}
-
-/// The longest name in bytes, which is also Kubernetes' limit. Names are labels of metrics.
-const NAME_BYTES_MAX: usize = 253;
-
 impl Field {
-    pub const fn new(key: &'static str, kind: FieldType, doc: &'static str) -> Self {
-        Field { key, kind, default: None, required: false, doc, also: &[] }
+    pub const fn new(key: &'static str, kind: FieldType) -> Self {
+        Field { key, kind, default: None, required: false, none: None, or_empty: false, doc: "", also: &[] }
     }
 
     pub const fn required(mut self) -> Self {
@@ -136,8 +128,29 @@ impl Field {
         self
     }
 
+    /// The default as written in a file.
     pub const fn or(mut self, default: &'static str) -> Self {
-        self.default = Some(default);
+        self.default = Some(FieldDefault::Text(default));
+        self
+    }
+
+    pub const fn or_bytes(mut self, default: u64) -> Self {
+        self.default = Some(FieldDefault::Bytes(default));
+        self
+    }
+
+    pub const fn or_number(mut self, default: u64) -> Self {
+        self.default = Some(FieldDefault::Number(default));
+        self
+    }
+
+    pub const fn or_empty(mut self) -> Self {
+        self.or_empty = true;
+        self
+    }
+
+    pub const fn none(mut self, text: &'static str) -> Self {
+        self.none = Some(text);
         self
     }
 
@@ -145,20 +158,143 @@ impl Field {
         self.also = names;
         self
     }
+
+    pub const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
+    /// Takes the text of doc comments, unless the field has its own documentation.
+    pub const fn documented(self, comment: &'static str) -> Self {
+        if self.doc.is_empty() { self.doc(comment.trim_ascii()) } else { self }
+    }
+
+    /// The default as written in a file.
+    pub fn default_text(&self) -> Option<String> {
+        Some(match self.default? {
+            FieldDefault::Text(text) => text.into(),
+            FieldDefault::Bytes(bytes) => scalar::show_size(bytes),
+            FieldDefault::Number(number) => number.to_string(),
+        })
+    }
+
+    /// Returns true if every checked map has a value for this field.
+    const fn is_filled(&self) -> bool {
+        self.required || self.or_empty || self.default.is_some() || matches!(self.kind, FieldType::Block(_))
+    }
+}
+
+impl Member {
+    /// Stops the build if a setting that needs a value may have none.
+    pub const fn assert_filled(fields: &[Field], may_be_absent: bool) {
+        assert!(may_be_absent || fields[0].is_filled(), "declare a default, `required`, or an optional type");
+    }
+
+    /// The fields of a member that has keys of its own.
+    pub fn fields(&'static self) -> &'static [Field] {
+        match self {
+            Member::Fields(fields) => fields,
+            Member::Inline(..) => &[],
+        }
+    }
 }
 
 impl Block {
+    pub const fn new(name: &'static str, members: &'static [Member]) -> Self {
+        Block { name, doc: "", switch: None, members, variants: &[], rules: &[], check: None }
+    }
+
+    /// The field with this key, to declare a variation of it. Stops the build if there is none.
+    pub const fn field(&self, key: &str) -> Field {
+        match self.find(key) {
+            Some(field) => field,
+            None => panic!("the block has no such field"),
+        }
+    }
+
+    const fn find(&self, key: &str) -> Option<Field> {
+        let mut at = 0;
+        while at < self.members.len() {
+            match &self.members[at] {
+                Member::Inline(block, _) => {
+                    let found = block.find(key);
+                    if found.is_some() {
+                        return found;
+                    }
+                }
+                Member::Fields(fields) => {
+                    let mut field = 0;
+                    while field < fields.len() {
+                        if is_equal(fields[field].key, key) {
+                            return Some(fields[field]);
+                        }
+                        field += 1;
+                    }
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// The fields without those of variants.
+    pub fn fields(&self) -> Vec<Field> {
+        let mut fields: Vec<Field> = self.switch.into_iter().collect();
+        for member in self.members {
+            match member {
+                Member::Fields(own) => fields.extend(*own),
+                Member::Inline(block, changed) => {
+                    let instead = |field: Field| {
+                        changed.iter().copied().find(|change| change.key == field.key).unwrap_or(field)
+                    };
+                    fields.extend(block.fields().into_iter().map(instead));
+                }
+            }
+        }
+        fields
+    }
+
     /// The fields that a map of this variant may have, those of the variant first.
-    pub fn fields_of(&self, variant: Option<&'static Variant>) -> Vec<&'static Field>
-    where
-        Self: 'static,
-    {
-        let own = variant.map_or(&[][..], |variant| variant.fields);
-        let common = self.fields.iter().filter(|field| own.iter().all(|other| other.key != field.key));
+    pub fn fields_of(&self, variant: Option<&Variant>) -> Vec<Field> {
+        let own = variant.map_or_else(Vec::new, Variant::fields);
+        let common = self.fields().into_iter().filter(|field| own.iter().all(|other| other.key != field.key));
         // `name` and `type` come first in any case.
         let (head, rest): (Vec<_>, Vec<_>) = common.partition(|field| matches!(field.key, "name" | "type"));
+        let own = own.iter().copied();
         head.into_iter().chain(own).chain(rest).collect()
     }
+
+    /// This block and all blocks whose fields are in the same map.
+    pub fn parts(&'static self) -> Vec<&'static Block> {
+        let inline = self.members.iter().filter_map(|member| match member {
+            Member::Inline(block, _) => Some(block.parts()),
+            Member::Fields(_) => None,
+        });
+        std::iter::once(self).chain(inline.flatten()).collect()
+    }
+}
+
+impl Variant {
+    /// The fields that it adds or replaces.
+    pub fn fields(&self) -> Vec<Field> {
+        self.block.fields().into_iter().chain(self.changed.iter().copied()).collect()
+    }
+}
+
+/// Compares texts at compile time.
+const fn is_equal(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 impl FieldType {
@@ -173,15 +309,14 @@ impl FieldType {
     /// The allowed values, for messages and documentation. Completes "must be …".
     pub fn allowed(self) -> String {
         match self {
-            FieldType::Text(shape) => shape.allowed().into(),
+            FieldType::Text(format) => format.allowed.into(),
             FieldType::Flag => "`true` or `false`".into(),
             FieldType::Whole(min, u64::MAX) => format!("a whole number, {min} or more"),
             FieldType::Whole(min, max) => format!("a whole number from {min} to {max}"),
             FieldType::Decimal(0.0, max) => format!("a number greater than 0, and at most {max}"),
             FieldType::Decimal(min, max) => format!("a number from {min} to {max}"),
             FieldType::Duration(min, max) => {
-                let [min, max] =
-                    [min, max].map(|ms| scalar::show_duration(std::time::Duration::from_millis(ms)));
+                let [min, max] = [min, max].map(|ms| scalar::show_duration(Duration::from_millis(ms)));
                 format!("a duration such as `10s`, `5m` or `1h30m`, from {min} to {max}")
             }
             FieldType::Size(min, max) => {
@@ -203,105 +338,11 @@ impl FieldType {
                 format!("a list (`[…]`) of one or more, each element {}", each.allowed())
             }
             FieldType::OneOrMore(each) => format!("{}, or a list of them", each.allowed()),
-            FieldType::Map(MapFormat::Headers) => "a map of header names to values".into(),
-            FieldType::Map(MapFormat::Extensions) => {
-                "a map of attribute names (at most 20 lower-case letters and digits) to values".into()
-            }
-            FieldType::Map(MapFormat::Blame) => {
-                "a map of HTTP statuses (`401`) or classes (`5xx`), 300 to 599, to `target`, `evidence` or `event`"
-                    .into()
-            }
-            FieldType::Map(MapFormat::Any) => "a map of names to text".into(),
+            FieldType::Map(format) => format.allowed.into(),
             FieldType::Pattern => "an EventBridge pattern (a map)".into(),
             FieldType::Block(_) | FieldType::Maybe(_) => "a map".into(),
             FieldType::Blocks(_) => "a list of maps".into(),
             FieldType::Raw => "a map".into(),
         }
-    }
-}
-
-impl TextFormat {
-    /// Completes "must be …".
-    pub fn allowed(self) -> &'static str {
-        match self {
-            TextFormat::Any => "text that is not empty",
-            TextFormat::MayBeEmpty => "text",
-            TextFormat::Name => {
-                "a name of 1 to 253 characters, without `/`, `#`, line breaks or spaces around it"
-            }
-            TextFormat::ObjectName => "a Kubernetes name of letters, digits, `-`, `.` and `/`",
-            TextFormat::HttpUrl => {
-                "a URL that begins with `http://` or `https://`, without credentials in it"
-            }
-            TextFormat::ProxyUrl => {
-                "`environment`, `none`, or a URL such as `http://user:password@proxy.example:3128`"
-            }
-            TextFormat::SdkUrl => "the address of a vCenter, `https://HOST/sdk`",
-            TextFormat::BindAddress => "`HOST:PORT`, or `none`",
-            TextFormat::StartAt => {
-                "`now`, `beginning`, a time such as `2025-11-22T02:00:00Z`, or an age such as `2h`"
-            }
-            TextFormat::Thumbprint => "a SHA-256 of 64 hex digits, with or without colons",
-            TextFormat::Status => "an HTTP status from 400 to 599",
-            TextFormat::CertFile => "the path of a PEM file with certificates",
-            TextFormat::KeyFile => "the path of a PEM file with a private key",
-            TextFormat::Path => "a path",
-        }
-    }
-
-    /// Returns the text in its normal form, or an error message about it.
-    pub fn check(self, text: &str) -> Result<String, String> {
-        let must = || format!("must be {}", self.allowed());
-        match self {
-            TextFormat::MayBeEmpty => Ok(text.into()),
-            TextFormat::Any | TextFormat::Path if text.is_empty() => Err(must()),
-            TextFormat::Any | TextFormat::Path => Ok(text.into()),
-            TextFormat::Name => {
-                let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
-                    && text.trim() == text
-                    && !text.contains(char::is_control)
-                    // `/` separates a processor from its function or bus, `#` a spool from its
-                    // lanes.
-                    && !text.contains(['/', '#']);
-                if fits { Ok(text.into()) } else { Err(must()) }
-            }
-            TextFormat::ObjectName => {
-                let part = |part: &str| {
-                    part.starts_with(|c: char| c.is_ascii_alphanumeric())
-                        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-                };
-                if text.split('/').all(part) { Ok(text.into()) } else { Err(must()) }
-            }
-            TextFormat::HttpUrl => scalar::http_url(text).map_err(Into::into),
-            TextFormat::ProxyUrl => scalar::proxy(text).map(|_| text.into()).ok_or_else(must),
-            TextFormat::SdkUrl => match scalar::sdk_url(text) {
-                Ok(sdk) if sdk.credentials_dropped => {
-                    Err("must not carry credentials; put them into `username` and `password`".into())
-                }
-                Ok(sdk) => Ok(sdk.url),
-                Err(message) => Err(message.into()),
-            },
-            TextFormat::BindAddress if text == "none" => Ok(text.into()),
-            TextFormat::BindAddress => scalar::bind_address(text).ok_or_else(must),
-            TextFormat::StartAt => scalar::start_at(text).map(|_| text.into()).ok_or_else(must),
-            TextFormat::Thumbprint => scalar::thumbprint(text).map(|_| text.into()).ok_or_else(must),
-            TextFormat::Status => {
-                text.parse::<u16>().ok().filter(|status| (400..600).contains(status)).ok_or_else(must)?;
-                Ok(text.into())
-            }
-            TextFormat::CertFile => pem::<rustls::pki_types::CertificateDer<'_>>(text, "certificate"),
-            TextFormat::KeyFile => pem::<rustls::pki_types::PrivateKeyDer<'_>>(text, "private key"),
-        }
-    }
-}
-
-/// Checks that a PEM file has an item of type `T`, so that a mistake shows before the first
-/// connection.
-fn pem<T: rustls::pki_types::pem::PemObject>(path: &str, what: &str) -> Result<String, String> {
-    use rustls::pki_types::pem::Error;
-    match T::pem_file_iter(path).and_then(|mut items| items.next().unwrap_or(Err(Error::NoItemsFound))) {
-        Ok(_) => Ok(path.into()),
-        Err(Error::Io(error)) => Err(format!("cannot be read: {error}")),
-        Err(_) => Err(format!("is not a PEM file with a {what}")),
     }
 }

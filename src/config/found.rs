@@ -9,7 +9,7 @@ use super::tree::Node;
 
 /// A checked value.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Flag(bool),
     Whole(u64),
@@ -21,7 +21,6 @@ pub(super) enum Value {
     Map(Vec<(String, String)>),
     Pattern(serde_json::Value),
     Block(CheckedMap),
-    Blocks(Vec<CheckedMap>),
     Raw(Node),
 }
 
@@ -30,7 +29,7 @@ pub(super) enum Value {
 /// Asking for a value by the wrong type panics. Such a defect cannot hide: builders always ask for
 /// all keys, so any configuration would trigger it.
 #[derive(Debug)]
-pub(super) struct CheckedMap {
+pub(crate) struct CheckedMap {
     pub path: String,
     /// The line for messages about the map as a whole.
     pub line: usize,
@@ -49,11 +48,11 @@ pub(super) struct CheckedMap {
 }
 
 /// The message about a secret without a value, which may have been meant as text.
-pub(super) const NULL_SECRET: &str =
+pub(crate) const NULL_SECRET: &str =
     "has no value; a password such as `null` or `~` needs single quotes around it";
 
 /// The path of a field.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
 
@@ -81,6 +80,11 @@ impl CheckedMap {
             variables: Vec::new(),
             nulls: HashMap::new(),
         }
+    }
+
+    /// The value of a field, if it has one.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).map(|(_, value)| value)
     }
 
     /// Returns true if the file has this field.
@@ -129,45 +133,8 @@ impl CheckedMap {
         value!(self, key, Value::Flag).is_some_and(|flag| *flag)
     }
 
-    pub fn maybe_whole(&self, key: &str) -> Option<u64> {
-        value!(self, key, Value::Whole).copied()
-    }
-
-    /// A number. Its table must bound it to the range of `T`.
-    pub fn whole<T: TryFrom<u64> + Default>(&self, key: &str) -> T {
-        self.maybe_whole(key).and_then(|number| T::try_from(number).ok()).unwrap_or_default()
-    }
-
-    pub fn maybe_decimal(&self, key: &str) -> Option<f64> {
-        value!(self, key, Value::Decimal).copied()
-    }
-
-    pub fn maybe_duration(&self, key: &str) -> Option<Duration> {
-        value!(self, key, Value::Duration).copied()
-    }
-
     pub fn duration(&self, key: &str) -> Duration {
-        self.maybe_duration(key).unwrap_or_default()
-    }
-
-    /// A size in bytes.
-    pub fn size(&self, key: &str) -> u64 {
-        value!(self, key, Value::Size).copied().unwrap_or_default()
-    }
-
-    /// The secret in `key`, or in the file that `keyFile` names.
-    pub fn maybe_secret(&self, key: &str) -> Option<Secret> {
-        let file = format!("{key}File");
-        value!(self, key, Value::Secret).or_else(|| value!(self, &*file, Value::Secret)).cloned()
-    }
-
-    /// The secret in the file that `key` names.
-    pub fn maybe_secret_file(&self, key: &str) -> Option<&Secret> {
-        value!(self, key, Value::Secret)
-    }
-
-    pub fn secret(&self, key: &str) -> Secret {
-        self.maybe_secret(key).unwrap_or_else(|| Secret::inline(""))
+        value!(self, key, Value::Duration).copied().unwrap_or_default()
     }
 
     /// A list of texts; empty if the file has none.
@@ -184,10 +151,6 @@ impl CheckedMap {
         value!(self, key, Value::Map).map_or(&[], |pairs| pairs)
     }
 
-    pub fn maybe_pattern(&self, key: &str) -> Option<&serde_json::Value> {
-        value!(self, key, Value::Pattern)
-    }
-
     pub fn maybe_block(&self, key: &str) -> Option<&CheckedMap> {
         value!(self, key, Value::Block)
     }
@@ -197,8 +160,10 @@ impl CheckedMap {
         self.maybe_block(key).expect("the check fills in every `FieldType::Block`")
     }
 
-    pub fn blocks(&self, key: &str) -> &[CheckedMap] {
-        value!(self, key, Value::Blocks).map_or(&[], |blocks| blocks)
+    /// A list of maps; empty if the file has none.
+    pub fn blocks(&self, key: &str) -> Vec<&CheckedMap> {
+        let items = value!(self, key, Value::List).into_iter().flatten();
+        items.filter_map(|item| if let Value::Block(found) = item { Some(found) } else { None }).collect()
     }
 
     pub fn maybe_raw(&self, key: &str) -> Option<&Node> {

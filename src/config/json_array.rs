@@ -7,10 +7,11 @@
 
 use super::Secret;
 use super::check::{Env, TableReader, Unknown, nearest};
-use super::field::{Block, Field, FieldType, MapFormat, TextFormat};
+use super::declare::table;
+use super::field::{Block, Field, FieldType};
+use super::format::{ANY_MAP, MAY_BE_EMPTY};
 use super::found::CheckedMap;
 use super::model::*;
-use super::native;
 use super::old;
 use super::problem::Problems;
 use super::tree::{Node, NodeData};
@@ -18,35 +19,26 @@ use super::tree::{Node, NodeData};
 /// The address that v0.3 listened on.
 const METRICS_ADDRESS: &str = "0.0.0.0:8080";
 
-const TEXT: FieldType = FieldType::Text(TextFormat::MayBeEmpty);
+const TEXT: FieldType = FieldType::Text(&MAY_BE_EMPTY);
 
-static ELEMENT: Block = Block {
-    name: "element",
-    doc: "",
-    fields: &[
+static ELEMENT: Block = table!(
+    "element",
+    [
+        // The old README calls the metrics `internal` in one place.
         Field::new(
             "type",
-            // The old README calls the metrics `internal` in one place.
             FieldType::OneOf(&[("stream", ""), ("processor", ""), ("metrics", ""), ("internal", "")]),
-            "",
         )
         .required(),
-        Field::new("provider", TEXT, ""),
-        Field::new("address", TEXT, ""),
-        Field::new("auth", FieldType::Block(&AUTH), ""),
-        Field::new("options", FieldType::Map(MapFormat::Any), ""),
-    ],
-    variants: &[],
-    rules: &[],
-};
+        Field::new("provider", TEXT),
+        Field::new("address", TEXT),
+        Field::new("auth", FieldType::Block(&AUTH)),
+        Field::new("options", FieldType::Map(&ANY_MAP)),
+    ]
+);
 
-static AUTH: Block = Block {
-    name: "auth",
-    doc: "",
-    fields: &[Field::new("method", TEXT, ""), Field::new("secret", FieldType::Map(MapFormat::Any), "")],
-    variants: &[],
-    rules: &[],
-};
+static AUTH: Block =
+    table!("auth", [Field::new("method", TEXT), Field::new("secret", FieldType::Map(&ANY_MAP))]);
 
 /// Builds the configuration in an array. It is meaningless if `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
@@ -61,7 +53,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     let source = builder.source();
     let processor = builder.processor();
     let admin = builder.admin();
-    let state = StateLocation::Dir(native::default_data_dir(env));
+    let state = StateLocation::Dir(default_data_dir(env));
     old::OldConfig { format: ConfigFormat::JsonArray, state, admin, source, processor }.assemble()
 }
 

@@ -8,8 +8,8 @@
 //!                └──────────── problems: all of them, each with its line ───────┘
 //! ```
 //!
-//! A format is a table of keys ([`keys`] for the native one) and a builder. The JSON schema and
-//! `docs/configuration.md` are generated from the same table.
+//! A format is a table of keys and a builder. Those of the native format come from the declarations
+//! in [`model`], see [`declare`]; so do the JSON schema and `docs/configuration.md`.
 //!
 //! INVARIANT: a [`Config`] needs no further checks, and its `Debug` output contains no secret.
 //!
@@ -17,21 +17,21 @@
 
 mod check;
 mod convert;
-mod defaults;
+pub(crate) mod declare;
 mod describe;
 pub mod event_names;
 mod field;
+mod format;
 mod found;
 mod json_array;
-mod keys;
 mod misplaced;
 mod model;
 mod native;
 mod old;
 mod problem;
-mod reference;
 mod scalar;
 mod secret;
+mod setting;
 mod short_secrets;
 mod tree;
 mod v1alpha1;
@@ -49,7 +49,10 @@ pub use secret::{SECRET_FILE_BYTES_MAX, Secret, SecretError};
 pub use short_secrets::short_secrets;
 pub use tree::FILE_BYTES_MAX;
 
-pub(crate) use scalar::start_at;
+pub(crate) use field::{Block, Field, FieldType, Member};
+pub(crate) use found::{CheckedMap, Value};
+pub(crate) use setting::Group;
+pub(crate) use yaml::Fields;
 
 use problem::Problems;
 use tree::{Node, NodeData};
@@ -125,7 +128,7 @@ fn format_of(root: &Node) -> ConfigFormat {
     let api_version = root.get("apiVersion").and_then(|entry| entry.value.text()).unwrap_or_default();
     match &root.data {
         NodeData::List(_) => ConfigFormat::JsonArray,
-        _ if api_version == keys::API_VERSION => ConfigFormat::Native,
+        _ if api_version == API_VERSION => ConfigFormat::Native,
         _ if api_version.starts_with(v1alpha1::API_GROUP) => ConfigFormat::V1alpha1,
         _ if v1alpha1::DISTINCTIVE_FIELDS.iter().any(|key| root.get(key).is_some()) => ConfigFormat::V1alpha1,
         _ => ConfigFormat::Native,

@@ -9,7 +9,6 @@ use super::found::CheckedMap;
 use super::model::*;
 use super::problem::Problems;
 use super::scalar;
-use crate::event::{EventTime, Extensions};
 
 /// The settings of an old configuration.
 pub(super) struct OldConfig {
@@ -31,8 +30,11 @@ impl OldConfig {
         let delivery = DeliveryPolicy {
             // Functions written for the appliance drop events with a lower key than the last one.
             ordering: Ordering::Source,
-            time,
-            extensions: Extensions { vsphereapiversion, ..Extensions::default() },
+            envelope: EnvelopeOptions {
+                time,
+                extensions: Extensions { vsphereapiversion, ..Extensions::default() },
+                ..EnvelopeOptions::default()
+            },
             ..DeliveryPolicy::default()
         };
         let mut config =

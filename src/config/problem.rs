@@ -33,7 +33,7 @@ pub struct ConfigErrors {
 
 /// Collects problems while a file is checked.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     pub errors: Vec<Problem>,
     pub warnings: Vec<Problem>,
 }

@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Secret;
-use super::model::{Auth, Proxy, StartAt};
-
 /// Parses `10s`, `1h30m`, `250ms`. Each unit occurs at most once, larger units first, without signs
 /// and fractions.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     // Each unit in milliseconds.
     const UNITS: [(&str, u64); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -29,7 +26,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration so that [`duration`] reads it.
-pub(super) fn show_duration(value: Duration) -> String {
+pub(crate) fn show_duration(value: Duration) -> String {
     let millis = value.as_millis();
     for (unit, each) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
         if millis >= each && millis.is_multiple_of(each) {
@@ -40,7 +37,7 @@ pub(super) fn show_duration(value: Duration) -> String {
 }
 
 /// Parses `64MiB`, `10GB`, `4096B`.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let each = match unit {
         "B" => 1,
@@ -58,7 +55,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// Writes a size so that [`size`] reads it.
-pub(super) fn show_size(value: u64) -> String {
+pub(crate) fn show_size(value: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if value > 0 && value.is_multiple_of(1 << shift) {
             return format!("{}{unit}", value >> shift);
@@ -67,20 +64,9 @@ pub(super) fn show_size(value: u64) -> String {
     format!("{value}B")
 }
 
-/// Parses `startAt`.
-pub(crate) fn start_at(text: &str) -> Option<StartAt> {
-    match text {
-        "now" => Some(StartAt::Now),
-        "beginning" => Some(StartAt::Beginning),
-        _ => duration(text)
-            .map(StartAt::Ago)
-            .or_else(|| text.parse::<jiff::Timestamp>().ok().map(|at| StartAt::At(at.as_microsecond()))),
-    }
-}
-
 /// Checks an HTTP or HTTPS URL without credentials and fragment. Returns it as written, without
 /// slashes at its end.
-pub(super) fn http_url(text: &str) -> Result<String, &'static str> {
+pub(crate) fn http_url(text: &str) -> Result<String, &'static str> {
     let url =
         Url::parse(text).map_err(|_| "is not a URL; write one such as `https://host.example:8443/path`")?;
     if !matches!(url.scheme(), "http" | "https") || !text.contains("://") {
@@ -95,50 +81,9 @@ pub(super) fn http_url(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').into())
 }
 
-/// Parses `proxy`.
-pub(super) fn proxy(text: &str) -> Option<Proxy> {
-    match text {
-        "environment" => return Some(Proxy::Environment),
-        "none" => return Some(Proxy::Direct),
-        _ => {}
-    }
-    let (scheme, rest) = text.split_once("://")?;
-    let Some((credentials, host)) = rest.rsplit_once('@') else {
-        return Some(Proxy::Url { url: http_url(text).ok()?, auth: Auth::None });
-    };
-    let (username, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    let decode = |text: &str| percent_decode(text).filter(|text| !text.contains(char::is_control));
-    let auth = Auth::Basic { username: decode(username)?, password: Secret::inline(decode(password)?) };
-    Some(Proxy::Url { url: http_url(&format!("{scheme}://{host}")).ok()?, auth })
-}
-
-/// Decodes `%40` and the like. Any other `%` stays.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code = after
-            .get(..2)
-            .filter(|two| two.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|two| std::str::from_utf8(two).ok());
-        let code = code.and_then(|two| u8::from_str_radix(two, 16).ok()).filter(|_| *first == b'%');
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// Percent-encodes text for the credentials of a URL.
-pub(super) fn percent_encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
 /// The SDK URL of a vCenter. `credentials_dropped` is true if the text contained credentials.
 #[derive(Debug, PartialEq)]
-pub(super) struct SdkUrl {
+pub(crate) struct SdkUrl {
     pub url: String,
     pub credentials_dropped: bool,
 }
@@ -147,7 +92,7 @@ pub(super) struct SdkUrl {
 ///
 /// Adds a missing scheme and path, like govmomi. Host and port stay as written, since the URL
 /// becomes the CloudEvents `source`.
-pub(super) fn sdk_url(text: &str) -> Result<SdkUrl, &'static str> {
+pub(crate) fn sdk_url(text: &str) -> Result<SdkUrl, &'static str> {
     const NO_ADDRESS: &str = "is not the address of a vCenter; write `https://HOST/sdk`";
     let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let url = Url::parse(&full).map_err(|_| NO_ADDRESS)?;
@@ -172,7 +117,7 @@ pub(super) fn sdk_url(text: &str) -> Result<SdkUrl, &'static str> {
 
 /// The host of an accepted URL as written, without port and brackets. The old router named its
 /// checkpoint files after it.
-pub(super) fn host_of(url: &str) -> &str {
+pub(crate) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
     match authority.strip_prefix('[') {
@@ -182,7 +127,7 @@ pub(super) fn host_of(url: &str) -> &str {
 }
 
 /// Parses `HOST:PORT` to listen on. `:PORT` means every address.
-pub(super) fn bind_address(text: &str) -> Option<String> {
+pub(crate) fn bind_address(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
     let host = if host.is_empty() { "0.0.0.0" } else { host };
@@ -195,7 +140,7 @@ pub(super) fn bind_address(text: &str) -> Option<String> {
 }
 
 /// Parses a SHA-256 of hex digits, with or without colons.
-pub(super) fn thumbprint(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn thumbprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text
         .chars()
         .filter(|c| *c != ':')
@@ -207,23 +152,23 @@ pub(super) fn thumbprint(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Returns true for the name of an HTTP header (a token of RFC 9110).
-pub(super) fn is_header_name(text: &str) -> bool {
+pub(crate) fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 /// Returns true for the value of an HTTP header: visible ASCII, with spaces and tabs inside.
-pub(super) fn is_header_value(text: &str) -> bool {
+pub(crate) fn is_header_value(text: &str) -> bool {
     text.trim() == text && text.bytes().all(|b| (b' '..=b'~').contains(&b) || b == b'\t')
 }
 
 /// Returns true for the name of a CloudEvents extension: at most 20 lower-case letters and digits
 /// (CloudEvents 1.0, naming conventions).
-pub(super) fn is_extension_name(text: &str) -> bool {
+pub(crate) fn is_extension_name(text: &str) -> bool {
     (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 /// Checks a configured header. The router sets some headers itself.
-pub(super) fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+pub(crate) fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
     const OWN: [&str; 6] =
         ["content-type", "content-length", "host", "connection", "transfer-encoding", "upgrade"];
     let lower = name.to_ascii_lowercase();
@@ -240,7 +185,7 @@ pub(super) fn check_header(name: &str, value: &str) -> Result<(), &'static str> 
 
 /// Checks a configured attribute. The router sets those of CloudEvents 1.0 and the opt-in
 /// extensions.
-pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static str> {
+pub(crate) fn check_extension(name: &str, value: &str) -> Result<(), &'static str> {
     const OWN: [&str; 17] = [
         "id",
         "source",
@@ -273,14 +218,14 @@ pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static st
 
 /// The environment variables in a text could not be replaced.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ExpandError {
+pub(crate) enum ExpandError {
     Missing(String),
     NotAName,
 }
 
 /// Replaces `${NAME}`. Only `${` is special: any other `$` stays, and `$${` stands for the text
 /// `${` (each further `$` for itself).
-pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
+pub(crate) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -308,7 +253,7 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
 }
 
 /// Escapes text so that [`expand`] returns the original.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace("${", "$${")
 }
 
@@ -349,17 +294,6 @@ mod tests {
     }
 
     #[test]
-    fn start_times() {
-        let check = |text: &str, expected: Option<StartAt>| assert_eq!(start_at(text), expected, "{text}");
-        check("now", Some(StartAt::Now));
-        check("beginning", Some(StartAt::Beginning));
-        check("2h", Some(StartAt::Ago(Duration::from_secs(7_200))));
-        check("2025-11-22T02:00:00.5+02:00", Some(StartAt::At(1_763_769_600_500_000)));
-        check("yesterday", None);
-        check("2025-11-22", None);
-    }
-
-    #[test]
     fn sdk_urls() {
         let check = |text: &str, expected: Option<&str>| {
             assert_eq!(sdk_url(text).ok().map(|sdk| sdk.url), expected.map(Into::into), "{text}");
@@ -383,22 +317,6 @@ mod tests {
             check(bad, None);
         }
         assert!(sdk_url("u:p@vc1.example").unwrap().credentials_dropped);
-    }
-
-    #[test]
-    fn proxies() {
-        let url = |url: &str, auth| Some(Proxy::Url { url: url.into(), auth });
-        let basic = |username: &str, password: &str| Auth::Basic {
-            username: username.into(),
-            password: Secret::inline(password),
-        };
-        assert_eq!(proxy("environment"), Some(Proxy::Environment));
-        assert_eq!(proxy("none"), Some(Proxy::Direct));
-        assert_eq!(proxy("http://proxy:3128"), url("http://proxy:3128", Auth::None));
-        assert_eq!(proxy("http://u:p%40@proxy:3128/"), url("http://proxy:3128", basic("u", "p@")));
-        assert_eq!(proxy("http://u:50%@x@proxy"), url("http://proxy", basic("u", "50%@x")));
-        assert_eq!(proxy("proxy:3128"), None);
-        assert_eq!(proxy("socks5://proxy:3128"), None);
     }
 
     #[test]

@@ -9,14 +9,15 @@ use std::path::Path;
 
 use super::Secret;
 use super::check::{Env, TableReader, Unknown};
-use super::field::{Block, Field, FieldType, MapFormat, TextFormat};
+use super::declare::{CERT_FILE, table};
+use super::field::{Block, Field, FieldType};
+use super::format::{ANY_MAP, MAY_BE_EMPTY, NAME_TEXT, PATH_TEXT};
 use super::found::{CheckedMap, NULL_SECRET};
-use super::keys;
 use super::model::*;
 use super::old;
 use super::problem::Problems;
-use super::reference::reference;
 use super::scalar;
+use super::setting::Group;
 use super::tree::{Node, NodeData};
 
 /// The beginning of `apiVersion` in this format.
@@ -29,19 +30,15 @@ pub(super) const DISTINCTIVE_FIELDS: [&str; 3] = ["eventProvider", "eventProcess
 const CHECKPOINT_DIR: &str = "./checkpoints";
 const METRICS_ADDRESS: &str = "0.0.0.0:8082";
 
-const TEXT: FieldType = FieldType::Text(TextFormat::MayBeEmpty);
-
-const fn block(name: &'static str, fields: &'static [Field]) -> Block {
-    Block { name, doc: "", fields, variants: &[], rules: &[] }
-}
+const TEXT: FieldType = FieldType::Text(&MAY_BE_EMPTY);
 
 const fn field(key: &'static str, kind: FieldType) -> Field {
-    Field::new(key, kind, "")
+    Field::new(key, kind)
 }
 
-static ROOT: Block = block(
+static ROOT: Block = table!(
     "",
-    &[
+    [
         field("apiVersion", TEXT),
         field("kind", TEXT),
         field("metadata", FieldType::Maybe(&METADATA)),
@@ -49,15 +46,13 @@ static ROOT: Block = block(
         field("eventProcessor", FieldType::Maybe(&PROCESSOR)).required(),
         field("metricsProvider", FieldType::Maybe(&METRICS)).required(),
         field("certificates", FieldType::Block(&CERTIFICATES)),
-    ],
+    ]
 );
-static METADATA: Block =
-    block("metadata", &[field("name", TEXT), field("labels", FieldType::Map(MapFormat::Any))]);
-static CERTIFICATES: Block =
-    block("certificates", &[field("rootCAs", FieldType::List(&FieldType::Text(TextFormat::CertFile)))]);
-static PROVIDER: Block = block(
+static METADATA: Block = table!("metadata", [field("name", TEXT), field("labels", FieldType::Map(&ANY_MAP))]);
+static CERTIFICATES: Block = table!("certificates", [field("rootCAs", FieldType::List(&CERT_FILE))]);
+static PROVIDER: Block = table!(
     "eventProvider",
-    &[
+    [
         field("type", FieldType::OneOf(&[("vcenter", ""), ("vcsim", ""), ("horizon", ""), ("webhook", "")]))
             .required(),
         field("name", TEXT),
@@ -65,87 +60,87 @@ static PROVIDER: Block = block(
         field("vcsim", FieldType::Raw),
         field("horizon", FieldType::Raw),
         field("webhook", FieldType::Raw),
-    ],
+    ]
 );
-static VCENTER: Block = block(
+static VCENTER: Block = table!(
     "vcenter",
-    &[
+    [
         field("address", TEXT).also(&["url", "host"]),
         field("insecureSSL", FieldType::Flag).or("false").also(&["insecure"]),
         field("checkpoint", FieldType::Flag).or("false"),
-        field("checkpointDir", FieldType::Text(TextFormat::Path)),
+        field("checkpointDir", FieldType::Text(&PATH_TEXT)),
         field("auth", FieldType::Maybe(&AUTH)).required(),
-    ],
+    ]
 );
-static VCSIM: Block = block(
+static VCSIM: Block = table!(
     "vcsim",
-    &[
+    [
         field("address", TEXT),
         field("insecureSSL", FieldType::Flag).or("false"),
         field("auth", FieldType::Maybe(&AUTH)).required(),
-    ],
+    ]
 );
-static PROCESSOR: Block = block(
+static PROCESSOR: Block = table!(
     "eventProcessor",
-    &[
+    [
         field("type", FieldType::OneOf(&[("openfaas", ""), ("aws_event_bridge", ""), ("knative", "")]))
             .required(),
         field("name", TEXT),
         field("openfaas", FieldType::Raw),
         field("awsEventBridge", FieldType::Raw).also(&["aws_event_bridge", "awsEventbridge"]),
         field("knative", FieldType::Raw),
-    ],
+    ]
 );
-static OPENFAAS: Block = block(
+static OPENFAAS: Block = table!(
     "openfaas",
-    &[
+    [
         field("address", TEXT),
         field("async", FieldType::Flag).or("false"),
         field("auth", FieldType::Maybe(&AUTH)),
-    ],
+    ]
 );
-static AWS: Block = block(
+static AWS: Block = table!(
     "awsEventBridge",
-    &[
+    [
         field("region", TEXT),
         field("eventBus", TEXT),
         field("ruleARN", TEXT),
         field("auth", FieldType::Maybe(&AUTH)).required(),
-    ],
+    ]
 );
-static KNATIVE: Block = block(
+static KNATIVE: Block = table!(
     "knative",
-    &[
+    [
         field("destination", FieldType::Maybe(&DESTINATION)).required(),
         field("encoding", FieldType::OneOf(&[("structured", ""), ("binary", "")])).required(),
         field("insecureSSL", FieldType::Flag).or("false"),
         field("auth", FieldType::Maybe(&AUTH)),
-    ],
+    ]
 );
 static DESTINATION: Block =
-    block("destination", &[field("ref", FieldType::Maybe(&keys::REFERENCE)), field("uri", FieldType::Raw)]);
-static URI: Block = block(
+    table!("destination", [field("ref", FieldType::Maybe(Reference::BLOCK)), field("uri", FieldType::Raw)]);
+static URI: Block = table!(
     "uri",
-    &[
+    [
         field("scheme", FieldType::OneOf(&[("http", ""), ("https", "")])).required(),
         field("host", TEXT),
         field("path", TEXT),
         field("rawquery", TEXT),
-    ],
+    ]
 );
-static METRICS: Block = block(
+static METRICS: Block = table!(
     "metricsProvider",
-    &[
+    [
         field("type", FieldType::OneOf(&[("default", "")])).required(),
         field("name", TEXT),
         field("default", FieldType::Maybe(&METRICS_DEFAULT)).required(),
-    ],
+    ]
 );
 static METRICS_DEFAULT: Block =
-    block("default", &[field("bindAddress", TEXT), field("auth", FieldType::Maybe(&AUTH))]);
-static AUTH: Block = block(
+    table!("default", [field("bindAddress", TEXT), field("auth", FieldType::Maybe(&AUTH))]);
+static AUTH: Block = table!(
     "auth",
-    &[
+    [
         field(
             "type",
             FieldType::OneOf(&[
@@ -160,10 +155,10 @@ static AUTH: Block = block(
         field("basicAuth", FieldType::Maybe(&BASIC)),
         field("awsAccessKeyAuth", FieldType::Maybe(&ACCESS_KEY)),
         field("activeDirectoryAuth", FieldType::Raw),
-    ],
+    ]
 );
-static BASIC: Block = block("basicAuth", &[field("username", TEXT), field("password", TEXT)]);
-static ACCESS_KEY: Block = block("awsAccessKeyAuth", &[field("accessKey", TEXT), field("secretKey", TEXT)]);
+static BASIC: Block = table!("basicAuth", [field("username", TEXT), field("password", TEXT)]);
+static ACCESS_KEY: Block = table!("awsAccessKeyAuth", [field("accessKey", TEXT), field("secretKey", TEXT)]);
 
 /// Builds the configuration in a file. It is meaningless if `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
@@ -224,7 +219,7 @@ impl V1alpha1Builder<'_> {
     fn name(&mut self, found: &CheckedMap) -> String {
         let name = Some(found.text("name")).filter(|name| !name.is_empty()).unwrap_or(found.text("type"));
         // A missing `type` was reported already.
-        if let Err(message) = TextFormat::Name.check(name)
+        if let Err(message) = (NAME_TEXT.check)(name)
             && !name.is_empty()
         {
             self.problems.error(found.line_of("name"), &found.path_of("name"), message);
@@ -364,7 +359,9 @@ impl V1alpha1Builder<'_> {
             self.problems.error(destination.line, &destination.path, message);
             return Default::default();
         };
-        (String::new(), Some(reference(found, "uri", self.env, self.problems)))
+        let reference = Reference::read(found);
+        reference.check(found, "uri", self.env, self.problems);
+        (String::new(), Some(reference))
     }
 
     /// Joins the parts of a `uri` that is a map. `None` if a part is missing, which is reported.

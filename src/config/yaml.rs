@@ -5,20 +5,20 @@ use super::field::{Block, Field, FieldType};
 use super::scalar::escape;
 
 /// A value to write.
-pub(super) enum Out {
+pub(crate) enum Out {
     /// No value.
     Nothing,
     /// Text, in quotes if necessary.
     Text(String),
-    Words(Vec<String>),
+    /// Texts or maps.
+    List(Vec<Out>),
     Pairs(Vec<(String, String)>),
     Map(Fields),
-    Maps(Vec<Fields>),
     Json(serde_json::Value),
 }
 
 /// Values by their keys.
-pub(super) type Fields = Vec<(&'static str, Out)>;
+pub(crate) type Fields = Vec<(&'static str, Out)>;
 
 /// Comments, each with the path of the field that it stands above, such as `sources[0].address`.
 pub(super) type Notes = Vec<(String, &'static str)>;
@@ -45,7 +45,7 @@ impl Writer<'_> {
         let mut first = item;
         for field in block.fields_of(word) {
             let Some((_, out)) = fields.iter().find(|(key, _)| *key == field.key) else { continue };
-            if is_left_out(field, out) {
+            if is_left_out(&field, out) {
                 continue;
             }
             let path = super::found::join(path, field.key);
@@ -53,7 +53,7 @@ impl Writer<'_> {
                 self.line(indent, first, &format!("# {note}"));
                 first = false;
             }
-            self.field(field, out, &path, indent, first);
+            self.field(&field, out, &path, indent, first);
             first = false;
         }
     }
@@ -66,15 +66,12 @@ impl Writer<'_> {
         }
     }
 
-    fn field(&mut self, field: &'static Field, out: &Out, path: &str, indent: usize, first: bool) {
+    fn field(&mut self, field: &Field, out: &Out, path: &str, indent: usize, first: bool) {
         let key = field.key;
         match out {
             Out::Nothing => {}
             Out::Text(text) => self.line(indent, first, &format!("{key}: {}", quote(text))),
-            Out::Words(words) => {
-                let words: Vec<_> = words.iter().map(|word| quote_in_flow(word)).collect();
-                self.line(indent, first, &format!("{key}: [{}]", words.join(", ")));
-            }
+            Out::List(items) => self.list(field, items, path, indent, first),
             Out::Pairs(pairs) => {
                 self.line(indent, first, &format!("{key}:"));
                 for (name, value) in pairs {
@@ -88,13 +85,27 @@ impl Writer<'_> {
                     self.fields(fields, block, path, indent + 2, false);
                 }
             }
-            Out::Maps(maps) => {
-                self.line(indent, first, &format!("{key}:"));
-                for (at, fields) in maps.iter().enumerate() {
-                    if let Some(block) = field.kind.block() {
-                        self.fields(fields, block, &format!("{path}[{at}]"), indent + 4, true);
-                    }
-                }
+        }
+    }
+
+    /// Writes texts in one line, and maps below each other.
+    fn list(&mut self, field: &Field, items: &[Out], path: &str, indent: usize, first: bool) {
+        let key = field.key;
+        let texts: Option<Vec<_>> = items
+            .iter()
+            .map(|item| match item {
+                Out::Text(text) => Some(quote_in_flow(text)),
+                _ => None,
+            })
+            .collect();
+        if let Some(texts) = texts {
+            self.line(indent, first, &format!("{key}: [{}]", texts.join(", ")));
+            return;
+        }
+        self.line(indent, first, &format!("{key}:"));
+        for (at, item) in items.iter().enumerate() {
+            if let (Out::Map(fields), Some(block)) = (item, field.kind.block()) {
+                self.fields(fields, block, &format!("{path}[{at}]"), indent + 4, true);
             }
         }
     }
@@ -104,13 +115,15 @@ impl Writer<'_> {
 fn is_left_out(field: &Field, out: &Out) -> bool {
     match (out, field.kind) {
         (Out::Nothing, _) => true,
-        (Out::Text(text), _) => field.default == Some(text),
-        (Out::Words(words), _) => words.is_empty(),
+        (Out::Text(text), _) => field.default_text().as_ref() == Some(text),
+        (Out::List(items), _) => items.is_empty(),
         (Out::Pairs(pairs), _) => pairs.is_empty(),
-        (Out::Map(fields), FieldType::Block(block)) => fields.iter().all(|(key, out)| {
-            block.fields.iter().find(|inner| inner.key == *key).is_none_or(|inner| is_left_out(inner, out))
-        }),
-        (Out::Map(_) | Out::Maps(_) | Out::Json(_), _) => false,
+        (Out::Map(values), FieldType::Block(block)) => {
+            let fields = block.fields();
+            let find = |key: &str| fields.iter().find(|inner| inner.key == key);
+            values.iter().all(|(key, out)| find(key).is_none_or(|inner| is_left_out(inner, out)))
+        }
+        (Out::Map(_) | Out::Json(_), _) => false,
     }
 }
 

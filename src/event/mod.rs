@@ -16,7 +16,6 @@
 mod attributes;
 mod batch;
 mod category;
-mod form;
 mod identity;
 mod pushed;
 mod selection;
@@ -28,7 +27,6 @@ pub mod testing;
 pub use attributes::{Attributes, Extension, ExtensionKind};
 pub use batch::{Batch, Failed, Record, SourceInfo, lane_of};
 pub use category::{class_of, type_of};
-pub use form::{EventTime, Extensions, Payload};
 pub use identity::{Identity, event_id, identify, minute_of};
 pub use pushed::PushedEvent;
 pub use selection::Selection;

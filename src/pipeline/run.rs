@@ -43,7 +43,7 @@ use super::settings::{Settings, SourceSettings};
 use super::storage::StoreHandle;
 use super::undecided::Registries;
 use super::upkeep::DeadLetterUpkeep;
-use crate::event::Payload;
+use crate::config::Payload;
 use crate::limits::{PAGES_QUEUED_MAX, mailbox_messages_max, store_jobs_max};
 use crate::memory::Budget;
 use crate::processor::InvocationLog;
@@ -160,7 +160,8 @@ impl Pipeline {
         let mut threads = Vec::new();
         for n in 0..parse_threads.max(1) {
             let (inbox, parsed, metrics) = (page_inbox.clone(), parsed.clone(), Arc::clone(&source_metrics));
-            let keep_sent = settings.processors.iter().any(|p| p.delivery.payload != Payload::Pascal);
+            let keep_sent =
+                settings.processors.iter().any(|p| p.delivery.envelope.payload != Payload::Pascal);
             let part = Part::new(PartKind::Parse, format!("parse-{n}"));
             threads.push(supervisor.thread(part, move |heartbeat| {
                 parse(heartbeat, &inbox, &parsed, &metrics, keep_sent);

@@ -8,7 +8,7 @@ use super::cloudevents::CloudEvents;
 use super::console::Console;
 use super::eventbridge::EventBridge;
 use super::openfaas::OpenFaas;
-use crate::cloudevents::{Envelope, EnvelopeError, EnvelopeOptions};
+use crate::cloudevents::{Envelope, EnvelopeError};
 use crate::config::{self, ProcessorKind};
 use crate::net::HttpError;
 
@@ -23,7 +23,7 @@ pub enum BuildError {
 
 /// Makes a processor from its configuration.
 pub fn build(processor: &config::ProcessorConfig) -> Result<Arc<dyn Processor>, BuildError> {
-    let envelope = Envelope::new(envelope_options(&processor.delivery))
+    let envelope = Envelope::new(processor.delivery.envelope.clone())
         .map_err(|cause| BuildError::Envelope { name: processor.name.clone(), cause })?;
     of_kind(&processor.kind, envelope)
         .map_err(|cause| BuildError::Http { name: processor.name.clone(), cause: Box::new(cause) })
@@ -37,13 +37,4 @@ fn of_kind(kind: &ProcessorKind, envelope: Envelope) -> Result<Arc<dyn Processor
         ProcessorKind::OpenFaas(settings) => Arc::new(OpenFaas::new(settings, envelope)?),
         ProcessorKind::EventBridge(settings) => Arc::new(EventBridge::new(settings, envelope)?),
     })
-}
-
-/// The options by which a processor with these settings renders events.
-pub fn envelope_options(delivery: &config::DeliveryPolicy) -> EnvelopeOptions {
-    EnvelopeOptions {
-        time: delivery.time,
-        payload: delivery.payload,
-        extensions: delivery.extensions.clone(),
-    }
 }

@@ -16,7 +16,7 @@ use super::secret_target::SecretTarget;
 use super::{BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
 use crate::cloudevents::envelope::shared_data;
-use crate::config::{CloudEventsConfig as Settings, ContentMode};
+use crate::config::{CloudEventsConfig as Settings, ContentMode, TargetUrl};
 use crate::limits::BATCHED_EVENTS_MAX;
 use crate::net::{HttpError, request};
 
@@ -54,9 +54,9 @@ impl CloudEvents {
         settings: &Settings,
         envelope: Envelope,
     ) -> Result<Self, HttpError> {
-        let place = match (&settings.reference, &settings.secret_url) {
-            (None, Some(url)) => Place::Secret(Box::new(SecretTarget::new(url, settings)?)),
-            (None, None) => Place::Fixed(Arc::new(Target::new(&settings.url, settings)?)),
+        let place = match (&settings.reference, &settings.url) {
+            (None, TargetUrl::Secret(url, _)) => Place::Secret(Box::new(SecretTarget::new(url, settings)?)),
+            (None, TargetUrl::Open(url)) => Place::Fixed(Arc::new(Target::new(url, settings)?)),
             (Some(reference), _) => {
                 let resolver = AddressResolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?;
                 Place::Referred(Box::new(ReferredTarget::new(resolver, settings)))

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::build::{BuildError, build, envelope_options};
+pub use self::build::{BuildError, build};
 pub use self::invocation_log::InvocationLog;
 pub use self::selector::{Matches, Selector, SubscriberId};
 use crate::cloudevents::Envelope;

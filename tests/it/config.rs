@@ -225,13 +225,48 @@ fn knative_names_the_target_in_the_environment() {
     let (config, _) =
         load("http://broker.example/ns/default", r#"{"extensions": {"a": "x", "b": "y"}}"#).unwrap();
     let ProcessorKind::CloudEvents(target) = &config.processors[0].kind else { panic!() };
-    assert_eq!(target.url, "http://broker.example/ns/default");
-    let fixed = &config.processors[0].delivery.extensions.fixed;
+    assert_eq!(target.url, "http://broker.example/ns/default".into());
+    let fixed = &config.processors[0].delivery.envelope.extensions.fixed;
     assert_eq!(*fixed, [("a".into(), "own".into()), ("b".into(), "y".into())]);
     let error = |sink, overrides| load(sink, overrides).unwrap_err().to_string();
     assert!(error("nowhere", "").contains("`$K_SINK` is not a URL"));
     assert!(error("http://h", "{").contains("`$K_CE_OVERRIDES` is not"));
     assert!(bad(&text).contains("`url` is missing, and `$K_SINK` is not set"));
+}
+
+#[test]
+fn a_url_in_a_file_or_with_a_variable_is_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("url");
+    std::fs::write(&path, "https://hooks.example/hunter2\n").unwrap();
+    let file = format!("urlFile: '{}'", path.display());
+    let text =
+        |url: &str| format!("{HEAD}{SOURCE}processors:\n  - {{name: hook, type: cloudevents, {url}}}\n");
+    let load = |url: &str| {
+        let variable = |name: &str| (name == "HOOK").then(|| "hunter2".into()).or_else(|| env(name));
+        load_str_with(&text(url), Path::new("config.yaml"), &variable).map(|(config, _)| config)
+    };
+    for (url, is_file) in [(&*file, true), ("url: 'https://hooks.example/${HOOK}'", false)] {
+        let config = load(url).unwrap();
+        let ProcessorKind::CloudEvents(target) = &config.processors[0].kind else { panic!() };
+        let TargetUrl::Secret(secret, name) = &target.url else { panic!("{url}: {:?}", target.url) };
+        assert_eq!(&*secret.read().unwrap(), "https://hooks.example/hunter2");
+        assert_eq!(secret.path().is_some(), is_file);
+        assert!(name.starts_with("https://hooks.example/#"), "{name}");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+    assert!(bad(&text(&format!("{file}, url: 'https://h'"))).contains("`url`, `urlFile` exclude each other"));
+    std::fs::write(&path, "hunter2").unwrap();
+    assert!(bad(&text(&file)).contains("processors[0].urlFile: the text in this file is not a URL"));
+}
+
+#[test]
+fn a_filter_that_matches_no_event_causes_a_warning_with_its_line() {
+    let source =
+        SOURCE.replace("password: pw", "password: pw, filter: {eventTypes: [VmPoweredOnEvent, Vm*]}");
+    let shown = warnings(&format!("{HEAD}{source}{PROCESSOR}dataDir: /state\n"));
+    let place = "config.yaml:3: sources[0].filter.eventTypes: `Vm*`: vCenter's filter knows no wildcards";
+    assert!(shown.starts_with(place) && shown.lines().count() == 1, "{shown}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use event_router::config::*;
-use event_router::event::{EventTime, Extensions};
+use event_router::config::{EventTime, Extensions};
 
 const VC: &str = r#"{"type":"stream","provider":"vmware_vcenter","address":"https://vc1.example/sdk","auth":{"method":"user_password","secret":{"username":"ro","password":"pw"}},"options":{"insecure":"true"}}"#;
 const FAAS: &str = r#"{"type":"processor","provider":"openfaas","address":"http://gateway:8080/","auth":{"method":"basic_auth","secret":{"username":"admin","password":"pw"}},"options":{"async":"true"}}"#;
@@ -57,8 +57,8 @@ fn the_json_array_runs_in_any_order() {
     assert!(vcenter(&expected).tls.insecure);
     let processor = &expected.processors[0];
     assert_eq!((&*processor.name, processor.delivery.ordering), ("openfaas", Ordering::Source));
-    assert_eq!(processor.delivery.time, EventTime::Router);
-    assert_eq!(processor.delivery.extensions, Extensions::default());
+    assert_eq!(processor.delivery.envelope.time, EventTime::Router);
+    assert_eq!(processor.delivery.envelope.extensions, Extensions::default());
     let ProcessorKind::OpenFaas(openfaas) = &processor.kind else { panic!() };
     assert_eq!((&*openfaas.gateway, openfaas.asynchronous), ("http://gateway:8080", true));
     assert_eq!((&openfaas.content_type, openfaas.auth_on_invoke), (&None, false));
@@ -101,8 +101,8 @@ fn v1alpha1_runs_as_it_is() {
     assert_eq!(vcenter(&config).start_at, StartAt::Now);
     assert_eq!(vcenter(&config).import_checkpoint, None);
     let delivery = &config.processors[0].delivery;
-    assert_eq!((delivery.ordering, delivery.time), (Ordering::Source, EventTime::Created));
-    assert!(delivery.extensions.vsphereapiversion);
+    assert_eq!((delivery.ordering, delivery.envelope.time), (Ordering::Source, EventTime::Created));
+    assert!(delivery.envelope.extensions.vsphereapiversion);
     let ProcessorKind::OpenFaas(openfaas) = &config.processors[0].kind else { panic!() };
     assert_eq!((&openfaas.auth, &openfaas.content_type), (&Auth::None, &None));
 }
@@ -159,9 +159,9 @@ fn a_knative_target_with_a_uri_works_anywhere() {
         assert_eq!(target.mode, ContentMode::Structured);
         target.url
     };
-    assert_eq!(url("{uri: {scheme: http, host: 'sink.example:8080'}}"), "http://sink.example:8080");
-    assert_eq!(url("{uri: {scheme: https, host: h, path: /a/b, rawquery: c=d}}"), "https://h/a/b?c=d");
-    assert_eq!(url("{uri: 'http://sink.example/x'}"), "http://sink.example/x");
+    assert_eq!(url("{uri: {scheme: http, host: 'sink.example:8080'}}"), "http://sink.example:8080".into());
+    assert_eq!(url("{uri: {scheme: https, host: h, path: /a/b, rawquery: c=d}}"), "https://h/a/b?c=d".into());
+    assert_eq!(url("{uri: 'http://sink.example/x'}"), "http://sink.example/x".into());
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
             name: "prod".into(),
             namespace: namespace.map(ToOwned::to_owned),
         };
-        assert_eq!((target.url.as_str(), target.reference), ("", Some(expected)));
+        assert_eq!((target.url, target.reference), ("".into(), Some(expected)));
         let (native, _) = convert(&yaml(more), Path::new("config")).unwrap();
         before.format = ConfigFormat::Native;
         assert_eq!(in_pod(&native).0, before, "{native}");

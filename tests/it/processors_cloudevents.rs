@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::processors_support::*;
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, CloudEventsConfig as Settings, ContentMode, Secret};
+use event_router::config::{Auth, CloudEventsConfig as Settings, ContentMode, Secret, TargetUrl};
 use event_router::limits::RETRY_AFTER_MAX;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
@@ -195,7 +195,7 @@ async fn a_secret_url_is_read_again_and_never_shown() {
     let refusal = answer("400 Bad Request", "", "no hook at /hooks/cl0ud-one-s3cret or cl0ud-two-s3cret");
     let target = Target::start(vec![refusal.clone(), refusal.clone(), refusal]).await;
     std::fs::write(&path, target.url("/hooks/cl0ud-one-s3cret")).unwrap();
-    let processor = processor("", |s| s.secret_url = Some(Secret::file(&path)));
+    let processor = processor("", |s| s.url = TargetUrl::secret(Secret::file(&path)));
     let deliver = async |line: &str| {
         let failure = check_failure(processor.deliver(&one()).await, Blame::FirmEvidence, Some(400), &["/#"]);
         assert!(!format!("{failure:?} {processor:?}").contains("cl0ud-one"), "{failure:?}");

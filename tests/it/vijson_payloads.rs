@@ -8,10 +8,9 @@ use crate::vijson::{events, pascal, target};
 use bytes::Bytes;
 use event_router::app::settings;
 use event_router::config::{
-    BatchLimits, CloudEventsConfig, Config, ContentMode, DeliveryPolicy, ProcessorConfig, ProcessorKind,
-    Secret, SourceConfig, SourceKind, StateLocation, Vcenter,
+    BatchLimits, CloudEventsConfig, Config, ContentMode, DeliveryPolicy, EnvelopeOptions, Payload,
+    ProcessorConfig, ProcessorKind, Secret, SourceConfig, SourceKind, StateLocation, Vcenter,
 };
-use event_router::event::Payload;
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::build;
 use event_router::source::{Found, Page, PageForm, Wire};
@@ -43,7 +42,7 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
                 ..CloudEventsConfig::new(sink.url())
             }),
             delivery: DeliveryPolicy {
-                payload: *payload,
+                envelope: EnvelopeOptions { payload: *payload, ..EnvelopeOptions::default() },
                 batch: BatchLimits::default(),
                 ..DeliveryPolicy::default()
             },

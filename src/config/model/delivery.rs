@@ -4,64 +4,85 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::{EventTime, Extensions, Payload};
+use serde_json::json;
 
-/// The delivery settings that every processor has.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeliveryPolicy {
-    /// [`Ordering::Source`]; EventBridge: [`Ordering::None`].
-    pub ordering: Ordering,
-    /// [`EventTime::Router`].
-    pub time: EventTime,
-    /// [`Payload::Pascal`].
-    pub payload: Payload,
-    pub extensions: Extensions,
-    /// The most requests in flight, 1 to 1,024. With [`Ordering::Source`] there is only one for
-    /// each source; 32.
-    pub concurrency: usize,
-    pub batch: BatchLimits,
-    /// No limit.
-    pub rate_limit: Option<RateLimit>,
-    pub retry: Retry,
-    /// On.
-    pub breaker: Option<Breaker>,
-    pub overflow: Overflow,
-    pub on_refusal: OnRefusal,
-    /// The processor that gets events which failed for good, instead of the store's dead letters;
-    /// none.
-    pub dead_letter: Option<String>,
+use super::EnvelopeOptions;
+use crate::config::SecretError;
+use crate::config::declare::*;
+use crate::limits;
+
+settings! {
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DeliveryPolicy in "delivery", with defaults {
+        /// Events among which the order is kept: the order in which the router first read them.
+        pub ordering: Ordering = key("ordering", one_of::<Ordering>()).or("source");
+        /// Treatment of the events behind a refused one, with `ordering: source`.
+        pub on_refusal: OnRefusal = key("onRefusal", one_of::<OnRefusal>()).or("stepAside");
+        pub envelope: EnvelopeOptions;
+        /// The most requests in flight; for `openfaas`, to each function. With `ordering: source`
+        /// there is only one for each source.
+        pub concurrency: usize = key("concurrency", whole(1, 1_024)).or("32");
+        /// Limits of a request, for targets that take several events at once.
+        pub batch: BatchLimits = key("batch", block::<BatchLimits>());
+        /// Limit for the load on the target. Default: no limit.
+        pub rate_limit: Option<RateLimit> = key("rateLimit", maybe::<RateLimitKeys>());
+        /// Retries of an event that the target refuses.
+        pub retry: Retry = key("retry", block::<Retry>());
+        /// Circuit breaker: pauses deliveries to a failing target, except for single probes.
+        pub breaker: Option<Breaker> = key("breaker", block::<Breaker>());
+        /// Handling of events that arrive faster than the target takes them.
+        pub overflow: Overflow = key("overflow", block::<Overflow>());
+        /// Name of a processor (`cloudevents`, `console` or `blackhole`) that gets the events that
+        /// would become dead letters, with the attributes `knativeerrordest`, `knativeerrorcode`
+        /// and `knativeerrordata`. Events that it refuses go to its own `deadLetterTo`, and finally
+        /// to the dead letters. Without `routes` it gets no other events. Default: events become
+        /// dead letters, for `event-router dlq`.
+        pub dead_letter: Option<String> =
+            key("deadLetterTo", TEXT).also(&["deadLetterSink", "deadLetter"]);
+    }
 }
 
-/// The scope within which events are delivered in the order of their first reading.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ordering {
-    #[default]
-    Source,
-    /// The managed object that the event is about. Deliveries for different entities run in
-    /// parallel.
-    Entity,
-    None,
+words! {
+    /// The scope within which events are delivered in the order of their first reading.
+    pub enum Ordering {
+        /// all events of a source, one request at a time
+        Source = "source",
+        /// events about the same VM, host or other object, one request at a time; different objects
+        /// in parallel
+        Entity = "entity",
+        /// no order
+        None = "none",
+    }
 }
 
-/// The treatment of events behind an event that was refused twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnRefusal {
-    /// It steps aside, and they pass.
-    #[default]
-    StepAside,
-    /// They wait: strict order, at the price of the lane.
-    Hold,
+words! {
+    /// The treatment of events behind an event that was refused twice.
+    pub enum OnRefusal {
+        /// events of the same source pass an event that was refused twice
+        StepAside = "stepAside",
+        /// they wait for it: strict order
+        Hold = "hold",
+    }
 }
 
-/// The limits of a request, besides those of the processor itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// 1,000.
-    pub events: usize,
-    /// Bytes of rendered events; 1 MiB.
-    pub bytes: usize,
-    /// Time that a request which is not full waits for more events; 0, which does not wait.
-    pub age: Duration,
+settings! {
+    /// Only `cloudevents` with `mode: batched` and `eventbridge` send more than one event in a
+    /// request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct BatchLimits in "batch", with defaults {
+        /// The most events in a request. `cloudevents` sends at most 1,000, and `eventbridge` at
+        /// most 10, whatever the value.
+        pub events: usize =
+            key("events", whole(1, 100_000)).or("1000").also(&["size", "maxEvents"]);
+        /// The most bytes of events in a request. Sizes are estimated: the `data` of `payload:
+        /// pascal`, and 340 bytes for the attributes of each event. So requests can be larger with
+        /// another `payload` or with long static extensions.
+        pub bytes: usize = key("bytes", size(KIB, 64 * MIB)).or("1MiB").also(&["maxBytes"]);
+        /// The longest time that a request waits for more events before it is sent. With 0 it is
+        /// sent as soon as the target is free.
+        pub age: Duration =
+            key("age", duration(0, MINUTE)).or("0s").also(&["timeout", "linger"]);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,32 +93,85 @@ pub enum RateLimit {
     Requests(f64),
 }
 
-/// Retries of a refused event. If the target itself fails, events wait without a limit and use up
-/// no attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts for an event, including the first; 8.
-    pub attempts: u32,
-    /// Time for which an event is retried after its first refusal, counting only time in which the
-    /// target answers; 1 h.
-    pub max_age: Duration,
-    /// The first wait is a random time up to this, which doubles with each attempt; 200 ms.
-    pub backoff_min: Duration,
-    /// Upper bound of that doubling; 30 s.
-    pub backoff_max: Duration,
-    /// The blame for answers with these statuses. The processor decides for all others.
-    pub blame: BlameTable,
+/// One in eleven days. A lower rate is a mistake.
+const RATE_MIN: f64 = 0.000_001;
+const RATE_MAX: f64 = 1e9;
+
+settings! {
+    #[derive(Debug)]
+    pub(crate) struct RateLimitKeys in "rateLimit" {
+        /// Events per second. A batch never contains more than the events of one second.
+        events: Option<f64> = key("eventsPerSecond", decimal(RATE_MIN, RATE_MAX));
+        /// Requests per second.
+        requests: Option<f64> = key("requestsPerSecond", decimal(RATE_MIN, RATE_MAX));
+    }
+    rules [FieldRule::ExactlyOne(&["eventsPerSecond", "requestsPerSecond"])];
 }
 
-/// The blame for an answer that is not a success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalBlame {
-    /// The target: the event waits without limit.
-    Target,
-    /// Other events decide, see `pipeline::deliver::evidence`.
-    Evidence,
-    /// The event: it becomes a dead letter at once.
-    Event,
+impl FieldValue for RateLimit {
+    fn of(value: &Value) -> Option<Self> {
+        let RateLimitKeys { events, requests } = RateLimitKeys::of(value)?;
+        Some(match events {
+            Some(events) => RateLimit::Events(events),
+            // Without either, an error was reported.
+            None => RateLimit::Requests(requests.unwrap_or(RATE_MAX)),
+        })
+    }
+
+    fn out(&self, kind: FieldType) -> Result<Out, SecretError> {
+        let keys = match *self {
+            RateLimit::Events(events) => RateLimitKeys { events: Some(events), requests: None },
+            RateLimit::Requests(requests) => RateLimitKeys { events: None, requests: Some(requests) },
+        };
+        keys.out(kind)
+    }
+}
+
+settings! {
+    /// Retries of an event that the target refuses. If the target itself is at fault (no
+    /// connection, time-out, 401, 403, 429, 503 and others), events wait without limit and use no
+    /// attempt. See [who is to blame](guarantees.md#who-is-to-blame).
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Retry in "retry", with defaults {
+        /// Retries of an event that the target refuses while it accepts others. After that the
+        /// event becomes a dead letter. After 400, 413, 415 or 422 one retry is enough.
+        pub attempts: u32 = key("attempts", whole(1, 1_000_000)).or("8").also(&["maxAttempts"]);
+        /// Time for which a refused event is retried. Only time in which the target answers counts,
+        /// so events do not expire during an outage.
+        pub max_age: Duration = key("maxAge", duration(0, 30 * DAY)).or("1h");
+        /// The first retry waits a random time up to this. The upper limit doubles with each retry.
+        pub backoff_min: Duration = key("backoffMin", duration(1, HOUR)).or("200ms");
+        /// Highest value of that limit.
+        pub backoff_max: Duration = key("backoffMax", duration(1, DAY)).or("30s");
+        pub blame: BlameTable =
+            key("blame", FieldType::Map(&BLAME)).doc("Who is to blame for an HTTP status. `target`: the target; the event waits without limit. `evidence`: the event if the target accepts others, otherwise the target. `event`: the event, which becomes a dead letter at once. For the defaults see [who is to blame](guarantees.md#who-is-to-blame)."),
+            key("statuses", FieldType::List(&const { text(&STATUS) })).doc("The older form of `blame`: a list of the statuses that are `evidence`; all others blame the event.");
+    }
+    rules [FieldRule::AtMostOne(&["blame", "statuses"])];
+    check check_retry;
+}
+
+fn check_retry(found: &CheckedMap, problems: &mut Problems) {
+    if found.duration("backoffMin") > found.duration("backoffMax") {
+        let key = if found.is_given("backoffMin") { "backoffMin" } else { "backoffMax" };
+        let message = "`backoffMin` must not be longer than `backoffMax`";
+        problems.error(found.line_of(key), &found.path, message);
+    }
+    if found.is_given("statuses") {
+        problems.warn(found.line_of("statuses"), &found.path_of("statuses"), "use `blame` instead");
+    }
+}
+
+words! {
+    /// The blame for an answer that is not a success.
+    pub enum RefusalBlame {
+        /// The target: the event waits without limit.
+        Target = "target",
+        /// Other events decide, see `pipeline::deliver::evidence`.
+        Evidence = "evidence",
+        /// The event: it becomes a dead letter at once.
+        Event = "event",
+    }
 }
 
 /// `401`, or `5xx` for all statuses from 500 to 599.
@@ -112,36 +186,73 @@ pub enum StatusPattern {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlameTable(pub Vec<(StatusPattern, RefusalBlame)>);
 
-impl RefusalBlame {
-    pub(in crate::config) fn parse(word: &str) -> Option<Self> {
-        match word {
-            "target" => Some(RefusalBlame::Target),
-            "evidence" => Some(RefusalBlame::Evidence),
-            "event" => Some(RefusalBlame::Event),
-            _ => None,
+static BLAME: MapFormat = MapFormat {
+    allowed: "a map of HTTP statuses (`401`) or classes (`5xx`), 300 to 599, to `target`, `evidence` or `event`",
+    has_secrets: false,
+    check: |status, blame| match (StatusPattern::parse(status), RefusalBlame::parse(blame)) {
+        (None, _) => Err("must be an HTTP status from 300 to 599, or `3xx`, `4xx` or `5xx`".into()),
+        (_, None) => Err(format!("must be {}", one_of::<RefusalBlame>().allowed())),
+        _ => Ok(()),
+    },
+    schema: |_| {
+        let words: Vec<_> = RefusalBlame::WORDS.iter().map(|(word, _)| *word).collect();
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^([345]xx|[345][0-9][0-9])$" },
+            "additionalProperties": { "enum": words },
+        })
+    },
+};
+
+static STATUS: TextFormat = TextFormat {
+    allowed: "an HTTP status from 400 to 599",
+    check: |text| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|status| (400..600).contains(status))
+            .map(|_| text.into())
+            .ok_or_else(|| STATUS.must())
+    },
+    any_scalar: true,
+};
+
+/// Statuses that `retry.statuses` never turned against an event.
+const TARGET_STATUSES: [u16; 5] = [408, 429, 502, 503, 504];
+
+/// The key `blame`, or the older `statuses`: the statuses after which an event is tried again; any
+/// other blames the event.
+impl Setting for BlameTable {
+    const MAY_BE_ABSENT: bool = true;
+
+    fn read(found: &CheckedMap, fields: &[Field]) -> Self {
+        let [blame, statuses] = [fields[0].key, fields[1].key];
+        if !found.is_given(statuses) {
+            let pair = |(status, blame): &(String, String)| {
+                Some((StatusPattern::parse(status)?, RefusalBlame::parse(blame)?))
+            };
+            return BlameTable(found.map(blame).iter().filter_map(pair).collect());
         }
+        let listed: Vec<u16> =
+            found.texts(statuses).iter().filter_map(|status| status.parse().ok()).collect();
+        let is_targets = |status: &u16| TARGET_STATUSES.contains(status);
+        let tried_again = listed.iter().filter(|status| !is_targets(status));
+        let mut table: Vec<_> = tried_again
+            .map(|status| (StatusPattern::Exactly(*status), RefusalBlame::Evidence))
+            .chain(TARGET_STATUSES.map(|status| (StatusPattern::Exactly(status), RefusalBlame::Target)))
+            .collect();
+        table.extend([3, 4, 5].map(|class| (StatusPattern::Class(class), RefusalBlame::Event)));
+        BlameTable(table)
     }
 
-    pub(in crate::config) fn word(self) -> &'static str {
-        match self {
-            RefusalBlame::Target => "target",
-            RefusalBlame::Evidence => "evidence",
-            RefusalBlame::Event => "event",
-        }
-    }
-}
-
-impl OnRefusal {
-    pub(in crate::config) fn word(self) -> &'static str {
-        match self {
-            OnRefusal::StepAside => "stepAside",
-            OnRefusal::Hold => "hold",
-        }
+    fn write(&self, fields: &[Field], out: &mut Fields) -> Result<(), SecretError> {
+        let pairs = self.0.iter().map(|(status, blame)| (status.to_string(), blame.word().to_owned()));
+        out.push((fields[0].key, Out::Pairs(pairs.collect())));
+        Ok(())
     }
 }
 
 impl StatusPattern {
-    pub(in crate::config) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let is_status = |status: &u16| (300..600).contains(status);
         match text.strip_suffix("xx") {
             Some(class) => {
@@ -169,35 +280,49 @@ impl BlameTable {
     }
 }
 
-/// The circuit breaker, which pauses deliveries to a failing target except for probes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Breaker {
-    /// Failures in a row that open it; 10.
-    pub failures: u32,
-    /// Share of requests, 0 to 1, that must succeed within `window`; 0.5.
-    pub success_rate_min: f64,
-    /// 30 s.
-    pub window: Duration,
-    /// The longest wait before a probe while it is open; 5 s.
-    pub probe_interval: Duration,
+// The circuit breaker, which pauses deliveries to a failing target except for probes.
+settings! {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Breaker in "breaker", with defaults {
+        /// Failures in a row that open the breaker.
+        pub failures: u32 = key("failures", whole(1, 1_000_000)).or("10");
+        /// The breaker opens if a smaller share of the requests within `window` succeeds; at least
+        /// 20 answers are needed.
+        pub success_rate_min: f64 = key("successRateMin", decimal(0.0, 1.0)).or("0.5");
+        /// Time over which `successRateMin` is measured.
+        pub window: Duration = key("window", duration(SECOND, HOUR)).or("30s");
+        /// The longest wait before a probe while the breaker is open. The first wait is at most
+        /// `retry.backoffMin`; it doubles with each failed probe.
+        pub probe_interval: Duration = key("probeInterval", duration(100, HOUR)).or("5s");
+    }
+    switch ENABLED;
 }
 
-/// The action when a destination's memory queue is full, and the bounds of its spool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overflow {
-    /// [`OverflowPolicy::Spill`].
-    pub policy: OverflowPolicy,
-    /// The most bytes of a destination's spool; 10 GiB.
-    pub bytes_max: u64,
-    /// Bytes to keep free on the disk. With less, the spool counts as full; 256 MiB.
-    pub free_disk_floor: u64,
+// The action when a destination's memory queue is full, and the bounds of its spool.
+settings! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Overflow in "overflow", with defaults {
+        /// Action when a destination's share of the memory is full.
+        pub policy: OverflowPolicy = key("policy", one_of::<OverflowPolicy>()).or("spill");
+        /// Size of the spool of each destination. When it is full, the source waits.
+        pub bytes_max: u64 =
+            key("bytesMax", size(MIB, 1024 * TIB)).or_bytes(limits::SPOOL_BYTES);
+        /// Disk space to keep free. With less, the source waits as if `bytesMax` were reached.
+        pub free_disk_floor: u64 = key("freeDiskFloor", size(256 * MIB, 1024 * TIB))
+            .or_bytes(limits::DISK_FREE_BYTES_MIN)
+            .also(&["freeDiskMin", "diskFreeMin"]);
+    }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OverflowPolicy {
-    #[default]
-    Spill,
-    Block,
-    DropNewest,
-    DropOldest,
+words! {
+    pub enum OverflowPolicy {
+        /// events wait in the spool on disk, in order
+        Spill = "spill",
+        /// the source waits, and with it all its other destinations
+        Block = "block",
+        /// new events are lost, counted and logged
+        DropNewest = "dropNewest",
+        /// waiting events are lost, counted and logged
+        DropOldest = "dropOldest",
+    }
 }

@@ -1,21 +1,40 @@
-//! The validated configuration: plain values that need no further checks, whatever file they came
+//! The settings of the router: plain values that need no further checks, whatever file they came
 //! from.
-//!
-//! A number or word after the semicolon of a field's comment is its default. Defaults are those of
-//! the native format (`docs/configuration.md`); a test keeps the `Default`s equal to them. No value
-//! means "off" by being 0, unless its comment says so.
 
+mod admin;
+mod cloudevents;
+mod connection;
 mod delivery;
+mod eventbridge;
+mod form;
+mod log;
+mod openfaas;
 mod processor;
+mod route;
 mod source;
+mod state;
+mod target_url;
+mod vcenter;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::admin::*;
+pub use self::cloudevents::*;
+pub use self::connection::*;
 pub use self::delivery::*;
+pub use self::eventbridge::*;
+pub use self::form::*;
+pub use self::log::*;
+pub use self::openfaas::*;
 pub use self::processor::*;
+pub use self::route::*;
 pub use self::source::*;
-use super::Secret;
+pub use self::state::*;
+pub use self::target_url::TargetUrl;
+pub use self::vcenter::*;
+use super::SecretError;
+use super::declare::*;
+use crate::limits;
 
 /// The format of the configuration file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,140 +48,69 @@ pub enum ConfigFormat {
     JsonArray,
 }
 
-/// The complete configuration of the router.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub format: ConfigFormat,
-    pub state: StateLocation,
-    pub admin: Admin,
-    /// At least one; names differ.
-    pub sources: Vec<SourceConfig>,
-    /// At least one; names differ.
-    pub processors: Vec<ProcessorConfig>,
-    /// At least one. If the file has none, a single route connects all sources with all processors,
-    /// except for those that take dead letters.
-    pub routes: Vec<RouteConfig>,
-    /// Memory for the events of all sources and destinations, in bytes; `limits::MEMORY_BYTES`.
-    pub memory_bytes: usize,
-    /// Time for deliveries to finish after SIGTERM; 20 s.
-    pub shutdown_timeout: Duration,
-    /// The longest time between two checkpoints while events are settled; 500 ms.
-    pub checkpoint_interval: Duration,
-    pub dead_letters: DeadLetterLimits,
-    pub log: Log,
+/// The value of `apiVersion` in a file of the native format.
+pub(crate) const API_VERSION: &str = "event-router/v1";
+
+/// The key `apiVersion`. A file of the native format is the only one that is read or written here.
+impl FieldValue for ConfigFormat {
+    fn of(_: &Value) -> Option<Self> {
+        Some(ConfigFormat::Native)
+    }
+
+    fn out(&self, _: FieldType) -> Result<Out, SecretError> {
+        Ok(Out::Text(API_VERSION.into()))
+    }
 }
 
-/// The location of positions, spools and dead letters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateLocation {
-    /// In this directory, which outlives the process.
-    Dir(PathBuf),
-    /// In a temporary directory for this run. Every start begins at `start_at`, like the old router
-    /// with `checkpoint: false`.
-    Ephemeral,
+settings! {
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Config in "" {
+        /// Marks a file in this format.
+        pub format: ConfigFormat =
+            key("apiVersion", FieldType::OneOf(&[(API_VERSION, "this format")])).required();
+        pub state: StateLocation =
+            key("dataDir", PATH)
+                .also(&["stateDir", "checkpointDir"])
+                .doc("Directory for positions, spools and dead letters; a single process owns it. Default: `$STATE_DIRECTORY` (set by systemd), else `/var/lib/event-router` if it is writable, else `./event-router-data`."),
+            key("ephemeral", FLAG)
+                .or("false")
+                .doc("Keeps the state only while the process runs. Every start begins at the `startAt` of the sources, and events that were read and not yet delivered are lost.");
+        /// Serves health, metrics and statistics.
+        pub admin: Admin = key("admin", block::<Admin>()).also(&["metrics", "metricsProvider"]);
+        /// Sources of events.
+        pub sources: Vec<SourceConfig> =
+            key("sources", blocks::<SourceConfig>()).required().also(&["eventProvider"]);
+        /// Targets of events.
+        pub processors: Vec<ProcessorConfig> = key("processors", blocks::<ProcessorConfig>())
+            .required()
+            .also(&["eventProcessor", "sinks"]);
+        /// Rules for which events go to which processors. Without routes, every event of every
+        /// source goes to every processor.
+        pub routes: Vec<RouteConfig> = key("routes", blocks::<RouteKeys>());
+        /// Memory for events, shared by all sources and destinations. When it is full, sources
+        /// wait.
+        pub memory_bytes: usize = key("memoryMax", size(4 * MIB, 64 * GIB))
+            .or_bytes(limits::MEMORY_BYTES as u64)
+            .also(&["memory"]);
+        /// Time for deliveries to finish after SIGTERM. Remaining events are delivered after the
+        /// next start.
+        pub shutdown_timeout: Duration = key("shutdownTimeout", duration(0, HOUR)).or("20s");
+        /// Time between two checkpoints. After a crash, events that were delivered within the last
+        /// two intervals may be delivered again.
+        pub checkpoint_interval: Duration =
+            key("checkpointInterval", duration(10, MINUTE)).or("500ms");
+        /// Limits of the dead letters.
+        pub dead_letters: DeadLetterLimits = key("deadLetters", block::<DeadLetterLimits>());
+        /// Logging.
+        pub log: Log = key("log", block::<Log>());
+    }
 }
 
-/// The limits of the dead letters in the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeadLetterLimits {
-    /// Bytes of all dead letters together; 256 MiB.
-    pub bytes_max: u64,
-    /// Time since its last try after which a dead letter is removed; never.
-    pub max_age: Option<Duration>,
-}
-
-/// The HTTP listener for operators: health, metrics, stats.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// `HOST:PORT` to listen on, `None` for no listener; `127.0.0.1:8082`.
-    pub bind_address: Option<String>,
-    /// The credentials that a request must carry; [`Auth::None`].
-    pub auth: Auth,
-    /// HTTPS instead of HTTP; none.
-    pub tls: Option<ServerTls>,
-}
-
-/// Credentials of a request, either to send or to require.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Auth {
-    #[default]
-    None,
-    Basic {
-        username: String,
-        password: Secret,
-    },
-    Bearer {
-        token: Secret,
-    },
-}
-
-/// The certificate and key of a listener (PEM files).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerTls {
-    pub cert_file: PathBuf,
-    pub key_file: PathBuf,
-}
-
-/// The certificates that a client accepts and presents in a TLS handshake.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientTls {
-    /// Accepts any certificate; false.
-    pub insecure: bool,
-    /// PEM files with additional trusted roots, besides the system's; none.
-    pub ca_files: Vec<PathBuf>,
-    /// SHA-256 of the only certificate (DER) to accept, even if it is invalid otherwise; none.
-    pub thumbprint: Option<[u8; 32]>,
-    /// The client certificate to present (mTLS); none.
-    pub client_cert: Option<ClientCert>,
-}
-
-/// A client certificate and its key (PEM files).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCert {
-    pub cert_file: PathBuf,
-    pub key_file: PathBuf,
-}
-
-/// Logging.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// [`LogLevel::Info`].
-    pub level: LogLevel,
-    /// [`LogFormat::Human`].
-    pub format: LogFormat,
-    /// Writes a line to stdout for each delivery of an event; false.
-    pub invocations: bool,
-    /// The most such lines per second; no limit.
-    pub invocations_per_second: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    #[default]
-    Human,
-    Json,
-}
-
-/// A route: events of `sources` that match `pattern` go to `processors`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RouteConfig {
-    pub name: String,
-    /// Names, at least one.
-    pub sources: Vec<String>,
-    /// An EventBridge pattern over the CloudEvent; `None` matches everything.
-    pub pattern: Option<serde_json::Value>,
-    /// The line of the pattern, or else of the route, for errors in the pattern.
-    pub line: usize,
-    /// Names, at least one.
-    pub processors: Vec<String>,
+impl Config {
+    /// A configuration that sends all events of these sources to these processors, with every other
+    /// setting at its default.
+    pub fn new(state: StateLocation, sources: Vec<SourceConfig>, processors: Vec<ProcessorConfig>) -> Self {
+        let routes = vec![RouteConfig::all(&sources, &processors)];
+        Config { state, sources, processors, routes, ..defaults() }
+    }
 }

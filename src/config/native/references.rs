@@ -1,81 +1,64 @@
 //! Rules about names: unique names, routes, dead letters and unused sources or processors.
 
-use std::collections::HashMap;
-
-use super::NativeBuilder;
-use crate::config::check::nearest;
+use crate::config::check::{distinct_names, nearest};
+use crate::config::declare::Words;
 use crate::config::found::CheckedMap;
 use crate::config::model::*;
-use crate::config::{Secret, scalar};
-use crate::event::Payload;
+use crate::config::problem::Problems;
 
-impl NativeBuilder<'_> {
-    /// Reports names that are used twice.
-    pub(super) fn distinct_names(&mut self, blocks: &[CheckedMap], what: &str) {
-        let mut lines: HashMap<&str, usize> = HashMap::new();
-        for block in blocks {
-            let (name, line) = (block.text("name"), block.line_of("name"));
-            if name.is_empty() {
-                continue;
-            }
-            if let Some(first) = lines.get(name) {
-                let message = format!("another {what} has the name `{name}`, in line {first}");
-                self.problems.error(line, &block.path_of("name"), message);
-            } else {
-                lines.insert(name, line);
-            }
-        }
+/// Completes the routes, and checks all names that refer to sources and processors.
+pub(super) fn check(config: &mut Config, root: &CheckedMap, problems: &mut Problems) {
+    let (sources, processors) = (&config.sources, &config.processors);
+    let mut references = References { root, processors, problems };
+    references.dead_letter_processors();
+    if root.is_given("routes") {
+        references.routes(&mut config.routes, sources);
+        references.payloads(&config.routes);
+        references.unused(&config.routes);
+    } else {
+        config.routes = vec![RouteConfig::all(sources, processors)];
+        references.payloads(&config.routes);
     }
+}
 
-    /// Builds the routes, and reports names of sources and processors that do not exist.
-    pub(super) fn routes(
-        &mut self,
-        root: &CheckedMap,
-        sources: &[SourceConfig],
-        processors: &[ProcessorConfig],
-    ) -> Vec<RouteConfig> {
-        if !root.is_given("routes") {
-            let routes = vec![RouteConfig::all(sources, processors)];
-            self.payloads(root, &routes, processors);
-            return routes;
-        }
-        let blocks = root.blocks("routes");
-        self.distinct_names(blocks, "route");
+struct References<'a> {
+    root: &'a CheckedMap,
+    processors: &'a [ProcessorConfig],
+    problems: &'a mut Problems,
+}
+
+impl References<'_> {
+    /// Fills in the defaults of routes, and reports names of sources and processors that do not
+    /// exist.
+    fn routes(&mut self, routes: &mut [RouteConfig], sources: &[SourceConfig]) {
+        let blocks = self.root.blocks("routes");
+        distinct_names(&blocks, "route", self.problems);
         let source_names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
-        let processor_names: Vec<&str> = processors.iter().map(|processor| &*processor.name).collect();
-        let mut routes = Vec::with_capacity(blocks.len());
-        for (at, block) in blocks.iter().enumerate() {
-            for (key, what, names) in
-                [("sources", "source", &source_names), ("processors", "processor", &processor_names)]
-            {
-                let given = block.texts(key);
+        let processor_names: Vec<&str> = self.processors.iter().map(|processor| &*processor.name).collect();
+        for (at, (route, block)) in routes.iter_mut().zip(blocks).enumerate() {
+            for (key, what, given, names) in [
+                ("sources", "source", &route.sources, &source_names),
+                ("processors", "processor", &route.processors, &processor_names),
+            ] {
                 let (line, path) = (block.line_of(key), block.path_of(key));
                 for name in given.iter().filter(|name| !names.contains(&&***name)) {
                     self.problems.error(line, &path, no_such(what, name, names.iter().copied()));
                 }
             }
-            let chosen = block.texts("sources");
-            routes.push(RouteConfig {
-                name: block.maybe_text("name").map_or_else(|| format!("route-{}", at + 1), Into::into),
-                sources: if chosen.is_empty() {
-                    source_names.iter().map(|name| (*name).to_owned()).collect()
-                } else {
-                    chosen
-                },
-                pattern: block.maybe_pattern("pattern").cloned(),
-                line: block.line_of("pattern"),
-                processors: block.texts("processors"),
-            });
+            if route.name.is_empty() {
+                route.name = format!("route-{}", at + 1);
+            }
+            if route.sources.is_empty() {
+                route.sources = source_names.iter().map(|name| (*name).to_owned()).collect();
+            }
         }
-        self.payloads(root, &routes, processors);
-        self.unused(root, &routes, processors);
-        routes
     }
 
     /// Checks every `deadLetterTo`: the processor must exist, take every event and end the chain.
-    pub(super) fn dead_letter_processors(&mut self, blocks: &[CheckedMap], processors: &[ProcessorConfig]) {
+    fn dead_letter_processors(&mut self) {
+        let processors = self.processors;
         let find = |name: &str| processors.iter().find(|processor| processor.name == name);
-        for (block, processor) in blocks.iter().zip(processors) {
+        for (block, processor) in self.root.blocks("processors").into_iter().zip(processors) {
             let Some(name) = processor.delivery.dead_letter.as_deref() else { continue };
             let (line, path) = (block.line_of("deadLetterTo"), block.path_of("deadLetterTo"));
             let Some(sink) = find(name) else {
@@ -109,29 +92,10 @@ impl NativeBuilder<'_> {
         }
     }
 
-    /// The URL with its present value, if it is a secret: it is in a file, or has a variable in it.
-    pub(super) fn secret_url(&mut self, found: &CheckedMap) -> Option<(Secret, String)> {
-        let Some(file) = found.maybe_secret_file("urlFile") else {
-            let url = found.maybe_text("url").filter(|url| found.has_variable("url") && !url.is_empty())?;
-            return Some((Secret::inline(url), url.to_owned()));
-        };
-        if found.is_wrong("urlFile") {
-            return None;
-        }
-        let url = file.read().ok()?;
-        match scalar::http_url(&url) {
-            Ok(url) => Some((file.clone(), url)),
-            Err(message) => {
-                let (line, path) = (found.line_of("urlFile"), found.path_of("urlFile"));
-                self.problems.error(line, &path, format!("the text in this file {message}"));
-                None
-            }
-        }
-    }
-
     /// Reports sources that cannot deliver the XML that a processor wants.
-    fn payloads(&mut self, root: &CheckedMap, routes: &[RouteConfig], processors: &[ProcessorConfig]) {
-        for block in root.blocks("sources").iter().filter(|block| block.text("protocol") == "vijson") {
+    fn payloads(&mut self, routes: &[RouteConfig]) {
+        let needs_json = |block: &&CheckedMap| block.text("protocol") == Protocol::ViJson.word();
+        for block in self.root.blocks("sources").into_iter().filter(needs_json) {
             let reaches = |processor: &ProcessorConfig| {
                 routes.iter().any(|route| {
                     route.sources.iter().any(|source| source == block.text("name"))
@@ -139,9 +103,9 @@ impl NativeBuilder<'_> {
                 })
             };
             let wants = |processor: &&ProcessorConfig| {
-                processor.delivery.payload == Payload::Xml && reaches(processor)
+                processor.delivery.envelope.payload == Payload::Xml && reaches(processor)
             };
-            if let Some(processor) = processors.iter().find(wants) {
+            if let Some(processor) = self.processors.iter().find(wants) {
                 let message = format!(
                     "VI/JSON has no XML, which processor `{}` wants (`payload: xml`); remove `protocol`, or choose another `payload`",
                     processor.name
@@ -152,17 +116,20 @@ impl NativeBuilder<'_> {
     }
 
     /// Warns of sources and processors that no route uses.
-    fn unused(&mut self, root: &CheckedMap, routes: &[RouteConfig], processors: &[ProcessorConfig]) {
-        for (block, name) in root.blocks("sources").iter().map(|block| (block, block.text("name"))) {
+    fn unused(&mut self, routes: &[RouteConfig]) {
+        for (block, name) in self.root.blocks("sources").into_iter().map(|block| (block, block.text("name")))
+        {
             if !routes.iter().any(|route| route.sources.iter().any(|source| source == name)) {
                 self.problems.warn(block.line, &block.path, "no route takes events of this source");
             }
         }
-        for (block, name) in root.blocks("processors").iter().map(|block| (block, block.text("name"))) {
+        for (block, name) in
+            self.root.blocks("processors").into_iter().map(|block| (block, block.text("name")))
+        {
             let routed =
                 routes.iter().any(|route| route.processors.iter().any(|processor| processor == name));
             let takes_dead_letters =
-                processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));
+                self.processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));
             if !routed && !takes_dead_letters {
                 self.problems.warn(block.line, &block.path, "no route sends events to this processor");
             }

@@ -30,14 +30,14 @@ const MAP_ENTRIES_MAX: usize = 1_000;
 
 /// A value of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Counted from 1.
     pub line: usize,
     pub data: NodeData,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum NodeData {
+pub(crate) enum NodeData {
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
@@ -45,14 +45,14 @@ pub(super) enum NodeData {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Scalar {
+pub(crate) struct Scalar {
     pub text: String,
     /// Written without quotes, so it may be a number or a flag where no table gives its type.
     pub plain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct MapEntry {
+pub(crate) struct MapEntry {
     pub key: String,
     pub line: usize,
     pub value: Node,

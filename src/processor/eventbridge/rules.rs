@@ -16,12 +16,12 @@ use serde_json::Value;
 
 use super::blame;
 use crate::config::EventBus;
-use crate::event::Payload;
+use crate::config::Payload;
 use crate::limits::RULES_MAX;
 use crate::processor::{Blame, Failure};
 
 /// The rules of all buses at one point in time.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RuleSet {
     /// 0 until the rules were read once, then incremented with each change.
     pub generation: u64,

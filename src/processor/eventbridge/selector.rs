@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::rules::{Bus, RuleSet, unnamed};
 use crate::cloudevents::{PatternScratch, pattern_event};
-use crate::event::{Batch, Payload, Selection};
+use crate::config::Payload;
+use crate::event::{Batch, Selection};
 use crate::processor::{Matches, Selector};
 use eventpattern::{Matcher, Needs, PatternId, PatternSet, Root};
 

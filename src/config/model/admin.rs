@@ -1,0 +1,60 @@
+//! The settings of the listener for operators.
+
+use std::path::PathBuf;
+
+use super::{Auth, AuthKeys};
+use crate::config::declare::*;
+use crate::config::scalar;
+
+settings! {
+    /// Read-only HTTP for operators: `/healthz`, `/readyz`, `/metrics`, `/stats`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Admin in "admin", with defaults {
+        /// Address to listen on; `none` turns the listener off.
+        pub bind_address: Option<String> = key("bindAddress", text(&BIND_ADDRESS))
+            .or("127.0.0.1:8082")
+            .none("none")
+            .also(&["address", "listen"]);
+        /// Credentials that `/metrics` and `/stats` require; `/healthz` and `/readyz` never do.
+        /// Default: none, so everybody who reaches the port can read all pages.
+        pub auth: Auth = key("auth", maybe::<AuthKeys>());
+        /// Serves HTTPS instead of HTTP.
+        pub tls: Option<ServerTls> = key("tls", maybe::<ServerTls>());
+    }
+    check check_admin;
+}
+
+settings! {
+    /// The certificate of the admin listener.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ServerTls in "admin.tls" {
+        /// PEM file with the certificate and its intermediates.
+        pub cert_file: PathBuf = key("certFile", CERT_FILE).required();
+        /// PEM file with the key of the certificate.
+        pub key_file: PathBuf = key("keyFile", KEY_FILE).required();
+    }
+}
+
+static BIND_ADDRESS: TextFormat = TextFormat {
+    allowed: "`HOST:PORT`, or `none`",
+    check: |text| match text {
+        "none" => Ok(text.into()),
+        _ => scalar::bind_address(text).ok_or_else(|| BIND_ADDRESS.must()),
+    },
+    any_scalar: false,
+};
+
+fn check_admin(found: &CheckedMap, problems: &mut Problems) {
+    let address = found.text("bindAddress");
+    if found.maybe_block("auth").is_none() && address != "none" && !is_loopback(address) {
+        let message = "everybody who reaches this address can read metrics and statistics; set `auth`";
+        problems.warn(found.line_of("bindAddress"), &found.path_of("bindAddress"), message);
+    }
+}
+
+/// Returns true if only this machine can reach an address to listen on.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
