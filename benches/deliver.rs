@@ -19,16 +19,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use event_router::app::settings;
+use event_router::app::pipeline_settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::{
-    self, CloudEventsConfig as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, StateLocation,
-};
 use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::{
     BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
+use event_router::settings::{
+    self, CloudEventsConfig as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, StateLocation,
 };
 use event_router::state::Store;
 use event_router::supervise::Supervisor;
@@ -210,21 +210,21 @@ impl Processor for Counting {
 /// to answered POSTs.
 async fn pipeline_rate(address: SocketAddr, run: Run<'_>) -> f64 {
     let dir = tempfile::tempdir().expect("a directory");
-    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
     let sources =
-        vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
-    let delivery = config::DeliveryPolicy {
+        vec![settings::SourceConfig { name: "vc".into(), kind: settings::SourceKind::Vcenter(vcenter) }];
+    let delivery = settings::DeliveryPolicy {
         ordering: run.ordering,
         concurrency: run.lanes,
-        ..config::DeliveryPolicy::default()
+        ..settings::DeliveryPolicy::default()
     };
-    let kind = config::ProcessorKind::Blackhole;
-    let processors = vec![config::ProcessorConfig { name: "a".into(), kind, delivery }];
+    let kind = settings::ProcessorKind::Blackhole;
+    let processors = vec![settings::ProcessorConfig { name: "a".into(), kind, delivery }];
     let config = Config::new(StateLocation::Dir(dir.path().into()), sources, processors);
     let inner = processor(address, run.path, ContentMode::Structured);
     let counting = Arc::new(Counting { inner, delivered: AtomicU64::new(0) });
     let pipeline = Pipeline::start(Parts {
-        settings: settings::pipeline(&config),
+        settings: pipeline_settings::pipeline(&config),
         processors: vec![Arc::clone(&counting) as Arc<dyn Processor>],
         store: Store::open(dir.path()).expect("a store"),
         parse_threads: 1,

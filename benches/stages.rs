@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use event_router::config::DeliveryPolicy as Policy;
 use event_router::event::{Batch, Selection, SourceInfo};
 use event_router::limits::PAGES_QUEUED_MAX;
 use event_router::pipeline::deliver::{Action, DeliveryEngine, Input, Room, Spooled};
@@ -22,6 +21,7 @@ use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::settle::Settle;
 use event_router::processor::{BatchSlice, DeliveryOutcome, RequestLimits};
 use event_router::queue;
+use event_router::settings::DeliveryPolicy as Policy;
 use uuid::Uuid;
 use vsphere::{Decoded, EventRecord, decode};
 

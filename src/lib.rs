@@ -20,8 +20,8 @@
 //! Dependencies point one way; `tests/it/tidy.rs` enforces it:
 //!
 //! ```text
-//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → supervise
-//!     → telemetry → config → event → outside → redact → memory, clock, limits
+//! cli → app → admin → settings → pipeline → source | processor | state → cloudevents → net
+//!     → supervise → telemetry → config → event → outside → redact → memory, clock, limits
 //! ```
 //!
 //! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.
@@ -41,6 +41,7 @@ pub mod pipeline;
 pub mod processor;
 pub mod queue;
 pub mod redact;
+pub mod settings;
 pub mod source;
 pub mod state;
 pub mod supervise;

@@ -17,17 +17,17 @@ use std::path::Path;
 
 use std::sync::Arc;
 
-use event_router::app::settings;
-use event_router::config::{
-    Config, DeliveryPolicy, ProcessorConfig, ProcessorKind, Secret, SourceConfig, SourceKind, StateLocation,
-    Vcenter,
-};
+use event_router::app::pipeline_settings;
 use event_router::event::Batch;
 use event_router::pipeline::core::Core;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::enrich::Enrich;
 use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::route::Route;
+use event_router::settings::{
+    Config, DeliveryPolicy, ProcessorConfig, ProcessorKind, Secret, SourceConfig, SourceKind, StateLocation,
+    Vcenter,
+};
 use event_router::source::Found;
 use vsphere::Decoded;
 use vsphere::decode::decode;
@@ -138,7 +138,7 @@ fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
     };
     let config = Config::new(StateLocation::Ephemeral, vec![source], vec![processor]);
     let mut destinations = Destinations::default();
-    let route = Route::new(&settings::routes(&config), [("p", None)], &mut destinations).unwrap();
+    let route = Route::new(&pipeline_settings::routes(&config), [("p", None)], &mut destinations).unwrap();
     let mut core = Core::new(vec![("vc".into(), 0)], route, destinations);
     let found = Found {
         url: "https://vc/sdk".into(),

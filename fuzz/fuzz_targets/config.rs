@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use event_router::config::{convert, load_str_with};
+use event_router::settings::{convert, load_str_with};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -12,7 +12,7 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::files::FromFiles;
-use crate::config::{Auth, SecretError};
+use crate::settings::{Auth, SecretError};
 
 /// The configured credentials cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request<Body>, next
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::settings::Secret;
 
     #[test]
     fn only_the_right_credentials_are_admitted() {

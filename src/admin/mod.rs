@@ -21,22 +21,21 @@ mod view;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use axum::Router as Routes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router as Routes, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::stats::Stats;
 pub use self::view::View;
-use crate::config::Admin;
 use crate::limits::REASON_BYTES_MAX;
 use crate::outside;
 use crate::pipeline::undecided::RegistryState;
+use crate::settings::Admin;
 use crate::source::{Counter, SourceReport, SourceState};
 use crate::supervise::{Part, PartKind, ProcessHealth, Supervisor};
 use crate::telemetry::metrics as names;

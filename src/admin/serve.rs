@@ -23,9 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::files::FromFiles;
-use crate::config::ServerTls;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_TIMEOUT};
 use crate::net::pem::{KeyPair, PemError};
+use crate::settings::ServerTls;
 
 /// The listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -24,10 +24,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::View;
-use crate::config::{ConfigFormat, ProcessorKind, SourceKind};
 use crate::limits::REASON_BYTES_MAX;
 use crate::outside;
 use crate::processor::counted::{Invocations, Tally};
+use crate::settings::{ConfigFormat, ProcessorKind, SourceKind};
 use crate::telemetry::metrics::SourceMetrics;
 
 /// The data of the page.
@@ -45,12 +45,12 @@ pub(super) struct Stats {
 impl Stats {
     pub fn new(view: &View) -> Self {
         let config = &view.config;
-        let source = |source: &crate::config::SourceConfig| match &source.kind {
+        let source = |source: &crate::settings::SourceConfig| match &source.kind {
             SourceKind::Vcenter(vcenter) => {
                 (source.name.clone(), vcenter_kind(config.format), vcenter.sdk_url.clone())
             }
         };
-        let processor = |processor: &crate::config::ProcessorConfig| {
+        let processor = |processor: &crate::settings::ProcessorConfig| {
             let (kind, address) = target(&processor.kind, config.format);
             (processor.name.clone(), kind, outside::escaped(&address).into_owned())
         };

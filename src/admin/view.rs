@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
 use crate::pipeline::undecided::Registries;
 use crate::processor::counted::Invocations;
+use crate::settings::Config;
 use crate::source::Observed;
 use crate::telemetry::metrics::SourceMetrics;
 

@@ -8,7 +8,10 @@
 //! stop:   sources ─► pipeline ─► store                    sources first, so that it can drain
 //! ```
 
-pub mod settings;
+mod build;
+pub mod pipeline_settings;
+
+pub use self::build::{BuildError, build};
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -21,14 +24,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::View;
-use crate::config::Payload;
-use crate::config::{self, Config, OverflowPolicy, Protocol, StateLocation};
 use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
 use crate::pipeline::destination::{split_name, undecided_processor};
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::processor::counted::{CountedProcessor, Invocations};
-use crate::processor::{BoxFuture, BuildError, Processor, build};
+use crate::processor::{BoxFuture, Processor};
+use crate::settings::{
+    Config, OverflowPolicy, Payload, ProcessorConfig, Protocol, SourceKind, StateLocation,
+};
 use crate::source::Observed;
 use crate::source::vcenter::{Status, VcenterSource};
 use crate::state::{Bounds, EphemeralDir, Store, StoreError, remove_ephemeral_leftovers};
@@ -109,7 +113,7 @@ impl Router {
             (0..config.sources.len()).map(|source| RegistryWait::of(&config, source, &processors)).collect();
         // Start the pipeline.
         let pipeline = Pipeline::start(Parts {
-            settings: settings::pipeline(&config),
+            settings: pipeline_settings::pipeline(&config),
             processors,
             store,
             parse_threads: parse_threads(),
@@ -124,7 +128,7 @@ impl Router {
         for (at, (source, processors)) in all_sources.filter(|_| reads) {
             let status = Arc::new(Status::default());
             statuses.push((source.name.clone(), Arc::clone(&status) as Arc<dyn Observed>));
-            let config::SourceKind::Vcenter(mut settings) = source.kind.clone();
+            let SourceKind::Vcenter(mut settings) = source.kind.clone();
             settings.protocol = protocol(settings.protocol, &config.processors);
             settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
             let ready = processors.wait(source.name.clone());
@@ -236,9 +240,9 @@ fn reached<'a>(
     config: &'a Config,
     source: usize,
     processors: &'a [Arc<dyn Processor>],
-) -> impl Iterator<Item = (&'a config::ProcessorConfig, &'a Arc<dyn Processor>)> {
+) -> impl Iterator<Item = (&'a ProcessorConfig, &'a Arc<dyn Processor>)> {
     let name = &config.sources[source].name;
-    let is_reached = move |processor: &config::ProcessorConfig| {
+    let is_reached = move |processor: &ProcessorConfig| {
         config
             .routes
             .iter()
@@ -301,7 +305,7 @@ impl RegistryWait {
 }
 
 /// The protocol to read with: SOAP if a processor wants the XML, which VI/JSON does not have.
-fn protocol(configured: Protocol, processors: &[config::ProcessorConfig]) -> Protocol {
+fn protocol(configured: Protocol, processors: &[ProcessorConfig]) -> Protocol {
     let wants_xml = processors.iter().any(|processor| processor.delivery.envelope.payload == Payload::Xml);
     if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
 }
@@ -354,7 +358,7 @@ fn parse_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DeliveryPolicy, EnvelopeOptions, Overflow, ProcessorConfig, ProcessorKind};
+    use crate::settings::{DeliveryPolicy, EnvelopeOptions, Overflow, ProcessorConfig, ProcessorKind};
 
     #[test]
     fn soap_is_used_if_a_processor_wants_xml() {

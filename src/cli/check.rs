@@ -9,10 +9,10 @@ use clap::Args;
 use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
+use crate::app;
 use crate::config::event_names::listed_advice;
-use crate::config::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind, short_secrets};
 use crate::pipeline::destination::undecided_name;
-use crate::processor;
+use crate::settings::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind, short_secrets};
 
 /// A difference between clocks that deserves a warning: CloudEvents times and logs of the two
 /// machines cannot be compared.
@@ -43,7 +43,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     // Report processors that cannot be built.
     let file = file.display();
     let errors: Vec<_> =
-        config.processors.iter().filter_map(|processor| processor::build(processor).err()).collect();
+        config.processors.iter().filter_map(|processor| app::build(processor).err()).collect();
     if !errors.is_empty() {
         errors.iter().for_each(|error| super::complain(&format!("{file}: {error}")));
         return Ok(Exit::Usage);
@@ -114,7 +114,7 @@ async fn connect(config: &Config) -> Vec<Probe> {
     });
     let processors = config.processors.iter().map(|settings| async {
         let start = Instant::now();
-        let result = match processor::build(settings) {
+        let result = match app::build(settings) {
             Ok(processor) => processor.check().await.map_err(|failure| match processor.selector() {
                 None => failure.reason,
                 Some(_) => format!("{}; {}", failure.reason, meanwhile(settings)),

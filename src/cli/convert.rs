@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::Exit;
-use crate::config::convert_file;
+use crate::settings::convert_file;
 
 /// Convert an old configuration (the JSON array or v1alpha1) into the native format.
 ///

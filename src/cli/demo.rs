@@ -14,7 +14,7 @@ use testbed::verify::{Report, Verifier};
 
 use super::{Exit, LogArgs};
 use crate::app::Router;
-use crate::config::{
+use crate::settings::{
     Admin, CloudEventsConfig, Config, ContentMode, DeliveryPolicy, Log, LogLevel, ProcessorConfig,
     ProcessorKind, Secret, SourceConfig, SourceKind, StartAt, StateLocation, Vcenter,
 };

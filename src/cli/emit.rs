@@ -16,12 +16,12 @@ use super::events::chosen;
 use super::table::table;
 use super::{ConfigArgs, Exit, LogArgs};
 use crate::app;
-use crate::config::{Config, RouteConfig, SourceKind};
 use crate::event::{Batch, SourceInfo};
 use crate::pipeline::destination::Destinations;
 use crate::pipeline::parse::{Content, Parse};
 use crate::pipeline::route::Route;
-use crate::processor::{self, BatchSlice, DeliveryOutcome, DeliveryRequest, Processor};
+use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Processor};
+use crate::settings::{Config, RouteConfig, SourceKind};
 use crate::source::{Page, PageForm, Wire};
 use crate::supervise::Supervisor;
 use crate::telemetry::log;
@@ -89,7 +89,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    config.log.level = crate::config::LogLevel::Warn;
+    config.log.level = crate::settings::LogLevel::Warn;
     log::install(&args.log.over(&config.log));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
     let limit = Duration::from_secs(args.timeout);
@@ -155,7 +155,7 @@ async fn emit(
     let supervisor = Supervisor::default();
     let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
     let processors: Vec<Arc<dyn Processor>> =
-        config.processors.iter().map(processor::build).collect::<Result<_, _>>()?;
+        config.processors.iter().map(app::build).collect::<Result<_, _>>()?;
     for (settings, processor) in config.processors.iter().zip(&processors) {
         if is_routed(&settings.name) {
             Arc::clone(processor).start(&supervisor, &settings.name);
@@ -169,8 +169,9 @@ async fn emit(
     let names = config.processors.iter().map(|settings| settings.name.as_str());
     let selectors = processors.iter().map(|processor| processor.selector());
     // All patterns compile: loading the configuration has checked them.
-    let mut route = Route::new(&app::settings::routes(config), names.zip(selectors), &mut destinations)
-        .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let mut route =
+        Route::new(&app::pipeline_settings::routes(config), names.zip(selectors), &mut destinations)
+            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let batch = Arc::new(decoded(config, sample, source)?);
     let routed = route.step(&batch, &[], &mut destinations);
     // Deliver it to all destinations at the same time.

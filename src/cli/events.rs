@@ -8,8 +8,8 @@ use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
 use crate::cloudevents::topic;
-use crate::config::{Config, SourceConfig, SourceKind};
 use crate::outside;
+use crate::settings::{Config, SourceConfig, SourceKind};
 use vsphere::api::EventInfo;
 
 #[derive(Debug, Subcommand)]

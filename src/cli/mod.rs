@@ -39,9 +39,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config};
 use crate::outside;
 use crate::redact::redact;
+use crate::settings::{self, Config};
 
 /// The environment variable that names the configuration.
 const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
@@ -276,7 +276,7 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
         );
         return Err(Exit::Usage);
     };
-    match config::load(&file) {
+    match settings::load(&file) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| complain(&warning.to_string()));
             Ok((file, config))
@@ -290,19 +290,23 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
 
 impl LogArgs {
     /// Applies the flags to the configuration's settings.
-    fn over(self, log: &config::Log) -> config::Log {
+    fn over(self, log: &settings::Log) -> settings::Log {
         let level = self.log_level.map(|level| match level {
-            LogLevelArg::Error => config::LogLevel::Error,
-            LogLevelArg::Warn => config::LogLevel::Warn,
-            LogLevelArg::Info => config::LogLevel::Info,
-            LogLevelArg::Debug => config::LogLevel::Debug,
-            LogLevelArg::Trace => config::LogLevel::Trace,
+            LogLevelArg::Error => settings::LogLevel::Error,
+            LogLevelArg::Warn => settings::LogLevel::Warn,
+            LogLevelArg::Info => settings::LogLevel::Info,
+            LogLevelArg::Debug => settings::LogLevel::Debug,
+            LogLevelArg::Trace => settings::LogLevel::Trace,
         });
         let format = self.log_format.map(|format| match format {
-            LogFormatArg::Human => config::LogFormat::Human,
-            LogFormatArg::Json => config::LogFormat::Json,
+            LogFormatArg::Human => settings::LogFormat::Human,
+            LogFormatArg::Json => settings::LogFormat::Json,
         });
-        config::Log { level: level.unwrap_or(log.level), format: format.unwrap_or(log.format), ..log.clone() }
+        settings::Log {
+            level: level.unwrap_or(log.level),
+            format: format.unwrap_or(log.format),
+            ..log.clone()
+        }
     }
 }
 

@@ -15,6 +15,6 @@ pub struct SchemaArgs {}
 /// # Errors
 /// Standard output cannot be written.
 pub fn run() -> anyhow::Result<Exit> {
-    super::print(crate::config::json_schema_text().as_bytes())?;
+    super::print(crate::settings::json_schema_text().as_bytes())?;
     Ok(Exit::Done)
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::clock::now_us;
-use crate::config::{SecretError, Vcenter};
+use crate::settings::{SecretError, Vcenter};
 use crate::source::vcenter::client::{CallError, Client};
 use crate::source::vcenter::options;
 use vsphere::api::ServiceContent;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, Exit};
-use crate::config::{self, Config, StartAt, StateLocation};
+use crate::settings::{self, Config, StartAt, StateLocation};
 use crate::state::SpoolSize;
 
 /// The flags that name the state.
@@ -68,7 +68,7 @@ pub fn known<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
 /// clock.
 pub fn time(text: &str) -> Result<i64, &'static str> {
     let now_us = crate::clock::now_us();
-    match config::start_at(text) {
+    match settings::start_at(text) {
         Some(StartAt::At(us)) => Ok(us),
         Some(StartAt::Ago(age)) => {
             Ok(now_us.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)))

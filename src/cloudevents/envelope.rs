@@ -31,7 +31,7 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::text::{header_value, push_escaped, push_member};
-use crate::config::{EnvelopeOptions, EventTime, Payload};
+use crate::cloudevents::settings::{EnvelopeOptions, EventTime, Payload};
 use crate::event::{Batch, Category, Record, SourceInfo, class_of, type_of};
 use crate::limits::ENVELOPE_SOURCES_MAX;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::Extensions;
+use crate::cloudevents::settings::Extensions;
 use crate::event::{Failed, Span};
 
 const ID: &str = "dbed6e0c-bd88-5ef6-b594-21283e1c677f";

@@ -4,10 +4,11 @@
 pub mod envelope;
 mod own;
 mod pattern;
+pub mod settings;
 mod text;
 pub mod topic;
 
-pub use crate::config::EnvelopeOptions;
+pub use crate::cloudevents::settings::EnvelopeOptions;
 pub use crate::event::{class_of, type_of};
 pub use envelope::{Envelope, EnvelopeError, size_estimate};
 pub use pattern::{PatternScratch, pattern_event};

@@ -109,8 +109,8 @@ mod tests {
     use cloudevents::event::{Data, ExtensionValue};
     use cloudevents::{AttributesReader, Event};
 
+    use crate::cloudevents::settings::Extensions;
     use crate::cloudevents::{Envelope, EnvelopeOptions};
-    use crate::config::Extensions;
     use crate::event::testing::source;
     use crate::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, Selection};
 

@@ -21,10 +21,10 @@ pub(crate) enum Out {
 pub(crate) type Fields = Vec<(&'static str, Out)>;
 
 /// Comments, each with the path of the field that it stands above, such as `sources[0].address`.
-pub(super) type Notes = Vec<(String, &'static str)>;
+pub(crate) type Notes = Vec<(String, &'static str)>;
 
 /// Writes a file with these fields of `block`.
-pub(super) fn write(fields: &Fields, block: &'static Block, notes: &Notes) -> String {
+pub(crate) fn write(fields: &Fields, block: &'static Block, notes: &Notes) -> String {
     let mut writer = Writer { out: String::new(), notes };
     writer.fields(fields, block, "", 0, false);
     writer.out

@@ -26,7 +26,7 @@ use rustls::ClientConfig;
 use tower_service::Service;
 
 use super::tls::{self, ServerKind, TlsError};
-use crate::config::ClientTls;
+use crate::net::settings::ClientTls;
 
 /// The name of HTTP/1.1 in the TLS handshake (ALPN).
 const HTTP1_ALPN: &[u8] = b"http/1.1";

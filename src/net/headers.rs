@@ -13,8 +13,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
-use crate::config::{Auth, Secret, SecretError};
+use crate::config::{Secret, SecretError};
 use crate::limits::FILES_CHECK_INTERVAL;
+use crate::net::settings::Auth;
 use crate::redact::Former;
 
 /// The headers cannot be made.

@@ -13,6 +13,7 @@ mod headers;
 pub(crate) mod pem;
 mod pool;
 mod retry_after;
+pub mod settings;
 mod tls;
 
 use std::sync::LazyLock;
@@ -31,8 +32,8 @@ pub use retry_after::retry_after;
 pub use tls::TlsError;
 pub(crate) use tls::{ServerKind, explain, fingerprint};
 
-use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::{EXCERPT_BYTES_MAX, IDLE_TIMEOUT};
+use crate::net::settings::{Auth, HttpClient, Proxy};
 use crate::redact::Former;
 
 /// A client cannot be made. The cause is a mistake in the configuration.

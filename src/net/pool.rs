@@ -346,7 +346,7 @@ mod tests {
     use super::super::connect::ProxyRoute;
     use super::super::tls::ServerKind;
     use super::*;
-    use crate::config::ClientTls;
+    use crate::net::settings::ClientTls;
 
     const LIMIT: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::DeliveryPolicy;
+use crate::pipeline::deliver::settings::DeliveryPolicy;
 
 /// Settings of a pipeline. Sources and processors are referred to by their index in these lists
 /// everywhere.

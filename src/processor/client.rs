@@ -24,11 +24,11 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZ
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::{Blame, Failure};
-use crate::config::{Auth, HttpClient};
 use crate::limits::{
     ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, SAID_BYTES_MAX,
 };
 use crate::net::pem::Fingerprint;
+use crate::net::settings::{Auth, HttpClient};
 use crate::net::{
     Headers, HttpError, Lease, Pool, ProxyRoute, SendError, Version, explain, find, fingerprint, innermost,
     pool, request, retry_after, route, shown,

@@ -19,10 +19,12 @@ use hyper::{Method, StatusCode, Uri};
 use serde_json::Value;
 
 use super::Failure;
-use crate::config::{Auth, ClientTls, HttpClient, Proxy, Reference, Secret};
+use crate::config::Secret;
 use crate::limits::LISTING_BYTES_MAX;
+use crate::net::settings::{Auth, ClientTls, HttpClient, Proxy};
 use crate::net::{HttpError, Version, address, request, target_uri};
 use crate::processor::client::{TargetClient, target_failure};
+use crate::processor::cloudevents::settings::Reference;
 
 /// The directory in a pod with `token`, `ca.crt` and `namespace` of its service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -9,13 +9,12 @@
 //!                   ◄─ DeliveryOutcome ──┘
 //! ```
 //!
-//! A new processor is a file here, a line in [`build`] and an example configuration.
+//! A new processor is a file here, a line in `app::build` and an example configuration.
 //!
 //! INVARIANT: a processor does not retry, reorder or remember events. It sends one
 //! [`DeliveryRequest`] once, and the type of its answer tells the fate of every event in it.
 
 pub mod blackhole;
-mod build;
 pub mod client;
 pub mod cloudevents;
 pub mod console;
@@ -36,7 +35,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::build::{BuildError, build};
 pub use self::invocation_log::InvocationLog;
 pub use self::selector::{Matches, Selector, SubscriberId};
 use crate::cloudevents::Envelope;

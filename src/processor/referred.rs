@@ -18,11 +18,11 @@ use hyper::Uri;
 
 use super::Failure;
 use super::kubernetes::AddressResolver;
-use crate::config::CloudEventsConfig as Settings;
 use crate::limits::{ADDRESS_AGE_MAX, ADDRESS_CHECK_PAUSE};
 use crate::net::{HttpError, Version, address, target_uri};
 use crate::outside;
 use crate::processor::client::{TargetClient, target_failure};
+use crate::processor::cloudevents::settings::CloudEventsConfig as Settings;
 use crate::redact::Former;
 
 /// The address of a target, and the client that sends to it.

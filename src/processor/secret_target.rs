@@ -11,10 +11,11 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::referred::Target;
-use crate::config::{CloudEventsConfig as Settings, Secret};
+use crate::config::Secret;
 use crate::limits::FILES_CHECK_INTERVAL;
 use crate::net::{HeadersError, HttpError, target_uri};
 use crate::outside;
+use crate::processor::cloudevents::settings::CloudEventsConfig as Settings;
 use crate::redact::Former;
 
 #[derive(Debug)]

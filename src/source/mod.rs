@@ -14,6 +14,7 @@
 //! last page that arrived completely.
 
 mod report;
+pub mod settings;
 pub mod vcenter;
 
 use std::sync::Arc;

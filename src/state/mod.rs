@@ -47,6 +47,7 @@ mod reader;
 mod room;
 mod row_crc;
 mod schema;
+pub mod settings;
 mod spool;
 mod store;
 mod trust;

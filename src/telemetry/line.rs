@@ -18,9 +18,9 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::LogFormat;
 use crate::limits::LOG_FIELD_BYTES_MAX;
 use crate::outside;
+use crate::telemetry::settings::LogFormat;
 
 /// The name that `tracing` gives the message.
 const MESSAGE: &str = "message";

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::line::LogLine;
-use crate::config::{Log, LogLevel};
+use crate::telemetry::settings::{Log, LogLevel};
 
 /// Installs the log of the process; called once. `RUST_LOG` takes precedence over the
 /// configuration.

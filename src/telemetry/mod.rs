@@ -5,3 +5,4 @@ mod line;
 pub mod log;
 pub mod metrics;
 pub mod paced;
+pub mod settings;

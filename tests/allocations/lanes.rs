@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_router::config::{DeliveryPolicy, Ordering, Overflow, OverflowPolicy};
 use event_router::event::{Batch, Identity, Record, Selection, SourceInfo, Span};
 use event_router::limits::{BATCH_EVENTS_MAX, LANE_ITEM_BYTES, MEMORY_BYTES};
 use event_router::memory::Budget;
 use event_router::pipeline::deliver::{Action, DeliveryEngine, Input, Room, SpoolKey, SpoolRow, Spooled};
 use event_router::processor::{BatchSlice, Blame, DeliveryOutcome, Failure, RequestLimits};
+use event_router::settings::{DeliveryPolicy, Ordering, Overflow, OverflowPolicy};
 
 use super::{core, heap};
 

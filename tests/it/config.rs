@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use event_router::config::*;
+use event_router::settings::*;
 
 const HEAD: &str = "apiVersion: event-router/v1\n";
 const SOURCE: &str =
@@ -288,7 +288,7 @@ fn an_unreadable_file_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.yaml");
     let error = || {
-        let errors = event_router::config::load(&path).unwrap_err();
+        let errors = event_router::settings::load(&path).unwrap_err();
         errors.to_string().replace(&*dir.path().to_string_lossy(), "DIR")
     };
     assert!(error().starts_with("DIR/config.yaml:1: cannot be read: "));

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use event_router::config::*;
-use event_router::config::{EventTime, Extensions};
+use event_router::settings::*;
+use event_router::settings::{EventTime, Extensions};
 
 const VC: &str = r#"{"type":"stream","provider":"vmware_vcenter","address":"https://vc1.example/sdk","auth":{"method":"user_password","secret":{"username":"ro","password":"pw"}},"options":{"insecure":"true"}}"#;
 const FAAS: &str = r#"{"type":"processor","provider":"openfaas","address":"http://gateway:8080/","auth":{"method":"basic_auth","secret":{"username":"admin","password":"pw"}},"options":{"async":"true"}}"#;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use event_router::config::*;
+use event_router::settings::*;
 
 /// Each of them has broken some template, parser or shell.
 const AWKWARD: [&str; 56] = [

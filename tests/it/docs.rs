@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use event_router::config::{json_schema_text, reference_manual};
+use event_router::settings::{json_schema_text, reference_manual};
 use event_router::telemetry::metrics;
 
 fn root() -> &'static Path {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::common::pages::{self, Made, begin};
 use crate::common::until;
-use event_router::app::settings;
-use event_router::config::{self, Admin, Config, ConfigFormat, Log, StateLocation};
+use event_router::app::pipeline_settings;
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
 use event_router::processor::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
+use event_router::settings::{self, Admin, Config, ConfigFormat, Log, StateLocation};
 use event_router::source::{Intake, Start};
 use event_router::state::Store;
 use event_router::supervise::Supervisor;
@@ -85,34 +85,37 @@ fn name_of(target: &str) -> &str {
 }
 
 fn config(names: &[&str], dir: &std::path::Path) -> Config {
-    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
     Config {
         format: ConfigFormat::Native,
         state: StateLocation::Dir(dir.into()),
         admin: Admin { bind_address: None, ..Admin::default() },
-        sources: vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }],
+        sources: vec![settings::SourceConfig {
+            name: "vc".into(),
+            kind: settings::SourceKind::Vcenter(vcenter),
+        }],
         processors: names
             .iter()
-            .map(|name| config::ProcessorConfig {
+            .map(|name| settings::ProcessorConfig {
                 name: name_of(name).to_string(),
-                kind: config::ProcessorKind::Blackhole,
-                delivery: config::DeliveryPolicy {
+                kind: settings::ProcessorKind::Blackhole,
+                delivery: settings::DeliveryPolicy {
                     dead_letter: name.split_once('>').map(|(_, sink)| sink.to_string()),
                     ordering: if name.starts_with("entity") {
-                        config::Ordering::Entity
+                        settings::Ordering::Entity
                     } else {
-                        config::Ordering::Source
+                        settings::Ordering::Source
                     },
-                    retry: config::Retry {
+                    retry: settings::Retry {
                         attempts: if name.starts_with("entity") { 1_000_000 } else { 8 },
                         backoff_max: Duration::from_secs(1),
-                        ..config::Retry::default()
+                        ..settings::Retry::default()
                     },
-                    ..config::DeliveryPolicy::default()
+                    ..settings::DeliveryPolicy::default()
                 },
             })
             .collect(),
-        routes: vec![config::RouteConfig {
+        routes: vec![settings::RouteConfig {
             name: "all".into(),
             sources: vec!["vc".into()],
             pattern: None,
@@ -149,7 +152,7 @@ pub fn start_changed(
     let mut config = config(&names, dir);
     change(&mut config);
     Pipeline::start(Parts {
-        settings: settings::pipeline(&config),
+        settings: pipeline_settings::pipeline(&config),
         processors: targets.iter().map(|(_, target)| Arc::clone(target) as Arc<dyn Processor>).collect(),
         store,
         parse_threads: 2,
@@ -192,7 +195,7 @@ async fn events_read_again_after_a_restart_are_not_delivered_again() {
 async fn nothing_before_the_first_start_is_read_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let target = Arc::new(Target::default());
-    let overlap_us = config::Vcenter::new("", "", config::Secret::inline("")).overlap.as_micros() as i64;
+    let overlap_us = settings::Vcenter::new("", "", settings::Secret::inline("")).overlap.as_micros() as i64;
     let mut first_us = None;
     // The last run's newest event is a quarter of an hour after the first start.
     for keys in [0..10, 10..9_000, 0..0] {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::processors_support::*;
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, CloudEventsConfig as Settings, ContentMode, Secret, TargetUrl};
 use event_router::limits::RETRY_AFTER_MAX;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
+use event_router::settings::{Auth, CloudEventsConfig as Settings, ContentMode, Secret, TargetUrl};
 
 fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> CloudEvents {
     let mut settings = Settings { http: patient(), ..Settings::new(url) };

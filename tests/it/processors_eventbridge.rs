@@ -6,8 +6,6 @@ use std::time::Duration;
 use crate::processors_support::*;
 use cloudevents::{AttributesReader, Event};
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::Payload;
-use event_router::config::{AwsAuth, EventBridgeConfig as Settings, EventBus, Secret};
 use event_router::event::Selection;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::Route;
@@ -15,6 +13,7 @@ use event_router::pipeline::settings::RouteSettings;
 use event_router::processor::eventbridge::EventBridge;
 use event_router::processor::eventbridge::pack::entry_bytes;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
+use event_router::settings::{AwsAuth, EventBridgeConfig as Settings, EventBus, Payload, Secret};
 use serde_json::{Value, json};
 
 pub fn processor(endpoint: &str, change: impl FnOnce(&mut Settings)) -> Arc<EventBridge> {

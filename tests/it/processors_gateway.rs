@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::processors_support::*;
-use event_router::config::{Auth, OpenFaasConfig as Settings, Secret};
 use event_router::event::{Category, Selection};
 use event_router::processor::openfaas::OpenFaas;
 use event_router::processor::openfaas::topics::TopicLookup;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
+use event_router::settings::{Auth, OpenFaasConfig as Settings, Secret};
 use testbed::openfaas::{Function, Gateway, GatewayOptions};
 use testbed::sink::Behavior;
 

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use crate::processors_support::*;
-use event_router::config::{CloudEventsConfig as Settings, Reference};
 use event_router::net::HttpError;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
+use event_router::settings::{CloudEventsConfig as Settings, Reference};
 
 const KINDS: &str = r#"{"kind":"APIResourceList","resources":[{"name":"brokers/status","kind":"Broker"},{"name":"brokers","kind":"Broker"}]}"#;
 

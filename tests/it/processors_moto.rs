@@ -9,8 +9,8 @@ use crate::common::peer::peer;
 use crate::common::{free_address, wait_until};
 use crate::processors_eventbridge::{processor, routed};
 use crate::processors_support::*;
-use event_router::config::{AssumeRole, AwsAuth, EventBus};
 use event_router::processor::{DeliveryOutcome, Processor};
+use event_router::settings::{AssumeRole, AwsAuth, EventBus};
 use serde_json::{Value, json};
 
 /// moto's server, with the calls to set it up and to look into it.

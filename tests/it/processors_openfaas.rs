@@ -11,13 +11,13 @@ use crate::processors_support::*;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, OpenFaasConfig as Settings, Secret};
 use event_router::event::{Category, Selection};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::Route;
 use event_router::processor::openfaas::OpenFaas;
 use event_router::processor::openfaas::topics::TopicLookup;
 use event_router::processor::{Blame, DeliveryOutcome, Failure, Processor};
+use event_router::settings::{Auth, OpenFaasConfig as Settings, Secret};
 use serde_json::{Value, json};
 
 /// One request to a gateway.

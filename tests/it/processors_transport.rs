@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::processors_support::*;
-use event_router::config::{Auth, ClientCert, ClientTls, CloudEventsConfig as Settings, Proxy, Secret};
 use event_router::processor::blackhole::Blackhole;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::console::Console;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
+use event_router::settings::{Auth, ClientCert, ClientTls, CloudEventsConfig as Settings, Proxy, Secret};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
@@ -149,7 +149,7 @@ async fn unusable_tls_files_fail_the_start() {
     let (ours, others) = (authority.issue("a"), authority.issue("b"));
     let refused = |tls: ClientTls, part: &str| {
         let settings = Settings {
-            http: event_router::config::HttpClient { tls, ..patient() },
+            http: event_router::settings::HttpClient { tls, ..patient() },
             ..Settings::new("https://localhost/")
         };
         let error = CloudEvents::new(&settings, envelope()).unwrap_err().to_string();

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::common::pages::{self, Made};
 use crate::common::until;
-use event_router::app::settings;
+use event_router::app::pipeline_settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::{self, Admin, Config, StateLocation};
 use event_router::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, SourceInfo};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
+use event_router::settings::{self, Admin, Config, StateLocation};
 use event_router::source::{Found, Intake, Page, PageForm, Start};
 use event_router::state::{DeadLetterFilter, Store, StoreReader, WriteOutcome, inbox};
 use event_router::supervise::Supervisor;
@@ -81,19 +81,19 @@ impl Processor for Target {
 /// The latter gets only the events that its pattern takes.
 fn config(dir: &Path) -> Config {
     let source = |name: &str| {
-        let mut vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+        let mut vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
         vcenter.overlap = if name == "hooks" { Duration::ZERO } else { vcenter.overlap };
-        config::SourceConfig { name: name.into(), kind: config::SourceKind::Vcenter(vcenter) }
+        settings::SourceConfig { name: name.into(), kind: settings::SourceKind::Vcenter(vcenter) }
     };
-    let processor = |name: &str| config::ProcessorConfig {
+    let processor = |name: &str| settings::ProcessorConfig {
         name: name.into(),
-        kind: config::ProcessorKind::Blackhole,
-        delivery: config::DeliveryPolicy {
-            retry: config::Retry { attempts: 1, ..config::Retry::default() },
-            ..config::DeliveryPolicy::default()
+        kind: settings::ProcessorKind::Blackhole,
+        delivery: settings::DeliveryPolicy {
+            retry: settings::Retry { attempts: 1, ..settings::Retry::default() },
+            ..settings::DeliveryPolicy::default()
         },
     };
-    let route = |processor: &str, pattern: Option<Value>| config::RouteConfig {
+    let route = |processor: &str, pattern: Option<Value>| settings::RouteConfig {
         name: processor.into(),
         sources: vec!["vc".into(), "hooks".into()],
         pattern,
@@ -127,7 +127,7 @@ struct Run {
 impl Run {
     async fn start(dir: &Path, targets: [&Arc<Target>; 2]) -> Run {
         let pipeline = Pipeline::start(Parts {
-            settings: settings::pipeline(&config(dir)),
+            settings: pipeline_settings::pipeline(&config(dir)),
             processors: targets.map(|target| Arc::clone(target) as Arc<dyn Processor>).into(),
             store: Store::open(dir).unwrap(),
             parse_threads: 2,

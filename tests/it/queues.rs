@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::common::pages::{self, Made, begin};
 use crate::common::until;
-use event_router::app::settings;
-use event_router::config::{self, Config, StateLocation};
+use event_router::app::pipeline_settings;
 use event_router::limits::REPLAYS_MAX;
 use event_router::pipeline::level::QueueLevel;
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
+use event_router::settings::{self, Config, StateLocation};
 use event_router::state::{DeadLetterFilter, Store, StoreReader};
 use event_router::supervise::Supervisor;
 
@@ -85,26 +85,26 @@ async fn queues_stay_within_their_bounds_under_load() {
         ("sink", Busy::default()),
     ];
     let targets = targets.map(|(name, target)| (name, Arc::new(target)));
-    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
     let sources =
-        vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
-    let processor = |name: &str| config::ProcessorConfig {
+        vec![settings::SourceConfig { name: "vc".into(), kind: settings::SourceKind::Vcenter(vcenter) }];
+    let processor = |name: &str| settings::ProcessorConfig {
         name: name.to_string(),
-        kind: config::ProcessorKind::Blackhole,
-        delivery: config::DeliveryPolicy {
-            ordering: if name == "entity" { config::Ordering::Entity } else { config::Ordering::None },
+        kind: settings::ProcessorKind::Blackhole,
+        delivery: settings::DeliveryPolicy {
+            ordering: if name == "entity" { settings::Ordering::Entity } else { settings::Ordering::None },
             dead_letter: (name == "adopted").then(|| "sink".to_string()),
-            retry: config::Retry {
+            retry: settings::Retry {
                 attempts: 1_000_000,
                 backoff_max: Duration::from_millis(20),
-                ..config::Retry::default()
+                ..settings::Retry::default()
             },
             // `late` fails 40 requests, most of which may be probes.
-            breaker: Some(config::Breaker {
+            breaker: Some(settings::Breaker {
                 probe_interval: Duration::from_millis(20),
-                ..config::DeliveryPolicy::default().breaker.unwrap()
+                ..settings::DeliveryPolicy::default().breaker.unwrap()
             }),
-            ..config::DeliveryPolicy::default()
+            ..settings::DeliveryPolicy::default()
         },
     };
     let processors = targets.iter().map(|(name, _)| processor(name)).collect();
@@ -114,7 +114,7 @@ async fn queues_stay_within_their_bounds_under_load() {
     config.checkpoint_interval = Duration::from_millis(20);
     config.routes[0].processors.retain(|name| name != "sink");
     let pipeline = Pipeline::start(Parts {
-        settings: settings::pipeline(&config),
+        settings: pipeline_settings::pipeline(&config),
         processors: targets.iter().map(|(_, target)| Arc::clone(target) as Arc<dyn Processor>).collect(),
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 2,

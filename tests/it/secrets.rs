@@ -268,7 +268,7 @@ fn a_gateway_that_refuses_shows_no_secret() {
 fn a_panic_shows_no_secret() {
     let stack = Stack::new(Options::default(), ["structured"]);
     let (loaded, _) =
-        event_router::config::load_str_with(&config(&stack), Path::new("config.yaml"), &|_| None).unwrap();
+        event_router::settings::load_str_with(&config(&stack), Path::new("config.yaml"), &|_| None).unwrap();
     let shown = std::panic::catch_unwind(|| panic!("{loaded:?} {loaded:#?}")).unwrap_err();
     let shown = shown.downcast::<String>().unwrap();
     assert!(shown.contains("proxied-by-nobody"));

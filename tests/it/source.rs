@@ -9,16 +9,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use event_router::config::{Protocol, Secret, StartAt, Sweep, Vcenter};
 use event_router::event::SourceInfo;
 use event_router::limits::TIME_RENDERING;
 use event_router::memory::Budget;
 use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
 use event_router::queue;
-use event_router::source::SourceState;
+use event_router::settings::{Protocol, Secret, StartAt, Sweep, Vcenter};
 use event_router::source::vcenter::{Method, Status, VcenterSource};
-use event_router::source::{Begin, Intake, Progress, Start};
+use event_router::source::{Begin, Intake, Progress, SourceState, Start};
 use testbed::vcenter::{Options, Pace, Trouble, VCenter};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};

@@ -21,6 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["admin"],
+    &["settings"],
     &["pipeline"],
     // These do not use one another.
     &["source", "processor", "state"],

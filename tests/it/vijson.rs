@@ -9,7 +9,7 @@ use crate::common::config::{RouterConfig, Section};
 use crate::common::router::Router;
 use crate::common::vcsim::{PASSWORD, USER, Vcsim};
 use crate::common::{free_address, until, wait_until};
-use event_router::config::{Protocol, Secret, Vcenter};
+use event_router::settings::{Protocol, Secret, Vcenter};
 use event_router::source::Wire;
 use event_router::source::vcenter::client::{CallError, Client};
 use event_router::source::vcenter::options;

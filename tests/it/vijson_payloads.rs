@@ -6,13 +6,12 @@ use std::time::Duration;
 use crate::common::golden::{difference, golden};
 use crate::vijson::{events, pascal, target};
 use bytes::Bytes;
-use event_router::app::settings;
-use event_router::config::{
+use event_router::app::{build, pipeline_settings};
+use event_router::pipeline::run::{Parts, Pipeline};
+use event_router::settings::{
     BatchLimits, CloudEventsConfig, Config, ContentMode, DeliveryPolicy, EnvelopeOptions, Payload,
     ProcessorConfig, ProcessorKind, Secret, SourceConfig, SourceKind, StateLocation, Vcenter,
 };
-use event_router::pipeline::run::{Parts, Pipeline};
-use event_router::processor::build;
 use event_router::source::{Found, Page, PageForm, Wire};
 use event_router::state::Store;
 use event_router::supervise::Supervisor;
@@ -52,7 +51,7 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
     let source = SourceConfig { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
     let config = Config::new(StateLocation::Dir(dir.path().into()), vec![source], processors);
     let pipeline = Pipeline::start(Parts {
-        settings: settings::pipeline(&config),
+        settings: pipeline_settings::pipeline(&config),
         processors: config.processors.iter().map(|processor| build(processor).unwrap()).collect(),
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 1,

@@ -11,9 +11,9 @@ use super::look::{plain, shown};
 use super::{ChangeArgs, Exit, LogArgs};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app::Router;
-use crate::config::{self, Config};
 use crate::outside::escaped_json;
 use crate::pipeline::replay::{Ended, Replayed};
+use crate::settings::{self, Config};
 use crate::state::{DeadLetterFilter, Store, StoreReader};
 use crate::telemetry::log;
 
@@ -83,7 +83,7 @@ pub(super) fn replay_here(
         );
     };
     // Log only warnings, and nothing on stdout: a person is watching.
-    config.log = config::Log { level: config::LogLevel::Warn, ..flags.over(&config.log) };
+    config.log = settings::Log { level: settings::LogLevel::Warn, ..flags.over(&config.log) };
     config.log.invocations = false;
     log::install(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -9,7 +9,7 @@ use crate::config::problem::Problems;
 
 /// Reads a JSON file. Returns `None` and adds to `problems` if that fails. If a key is repeated,
 /// the last one counts, as in Go.
-pub(in crate::config) fn read_json(text: &str, problems: &mut Problems) -> Option<Node> {
+pub(crate) fn read_json(text: &str, problems: &mut Problems) -> Option<Node> {
     let starts: Vec<usize> =
         std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let reader = Json { text, starts };

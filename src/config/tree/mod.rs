@@ -12,8 +12,8 @@ mod json;
 mod tests;
 mod yaml;
 
-pub(super) use self::json::read_json;
-pub(super) use self::yaml::read_yaml;
+pub(crate) use self::json::read_json;
+pub(crate) use self::yaml::read_yaml;
 
 /// The largest configuration file in bytes: 10,000 routes of 400 bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -12,7 +12,7 @@ use super::{
 use crate::config::problem::Problems;
 
 /// Reads the only document of a YAML file. Returns `None` and adds to `problems` if that fails.
-pub(in crate::config) fn read_yaml(text: &str, problems: &mut Problems) -> Option<Node> {
+pub(crate) fn read_yaml(text: &str, problems: &mut Problems) -> Option<Node> {
     let mut builder = TreeBuilder { problems, open: Vec::new(), anchors: HashMap::new(), nodes: 0, bytes: 0 };
     match builder.read(text) {
         Ok(root) => Some(root),

@@ -8,8 +8,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 
 use super::TlsError;
-use crate::config::ClientCert;
 use crate::net::pem::{Fingerprint, KeyPair};
+use crate::net::settings::ClientCert;
 
 /// Presents the certificate in `files`. Every handshake looks at the files first; handshakes are
 /// rare.

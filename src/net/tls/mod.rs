@@ -30,8 +30,8 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError};
 
 use self::identity::ClientIdentity;
 use self::verifier::Verifier;
-use crate::config::ClientTls;
 use crate::net::pem::{Fingerprint, PemError};
+use crate::net::settings::ClientTls;
 
 /// A TLS configuration cannot be made.
 #[derive(Debug, thiserror::Error)]

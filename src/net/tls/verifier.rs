@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 
 use super::certificate::{Dates, RSA_BITS_MIN, ServerCertificate};
 use super::{ServerKind, TlsError, roots};
-use crate::config::ClientTls;
 use crate::net::pem::Fingerprint;
+use crate::net::settings::ClientTls;
 
 #[cfg(test)]
 mod tests;

@@ -25,8 +25,8 @@ use super::item::{CompactSelection, LaneItem, Origin};
 use super::lanes::{LaneKey, LaneKind, SHARED, is_replay};
 use super::refusal::{Refusal, RefusedPart};
 use super::{Action, DeliveryEngine, FailedEvent, LanePart, ReplayEnd, UnderWay};
-use crate::config::RefusalBlame;
 use crate::event::Selection;
+use crate::pipeline::deliver::settings::RefusalBlame;
 use crate::processor::{Blame, DeliveryOutcome, Failure};
 
 impl DeliveryEngine {

@@ -33,8 +33,8 @@ use super::item::{LaneItem, Origin};
 use super::lanes::{LaneKey, is_own, is_replay};
 use super::refusal::RefusedPart;
 use super::{Action, DeliveryEngine, FailedEvent};
-use crate::config::{OnRefusal, Ordering};
 use crate::limits::RETRY_AFTER_MAX;
+use crate::pipeline::deliver::settings::{OnRefusal, Ordering};
 use crate::pipeline::refusals::StoreRoom;
 use crate::processor::Failure;
 

@@ -18,8 +18,8 @@
 use std::time::Duration;
 
 use super::backoff::backoff;
-use crate::config::{Breaker, DeliveryPolicy};
 use crate::limits::{BREAKER_ANSWERS_MIN, RETRY_AFTER_MAX};
+use crate::pipeline::deliver::settings::{Breaker, DeliveryPolicy};
 
 /// Decides whether and when a destination may be sent to. Times count from the start of the
 /// process.

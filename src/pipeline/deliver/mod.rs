@@ -45,6 +45,7 @@ mod message;
 mod rate;
 mod refusal;
 mod send;
+pub mod settings;
 mod spool;
 #[cfg(test)]
 mod tests;
@@ -67,8 +68,8 @@ use self::item::{CompactSelection, LaneItem};
 use self::lanes::{LaneKey, LaneKind, LaneKinds, Lanes, is_own, is_replay, lane_of};
 use self::rate::Rate;
 use self::spool::Spools;
-use crate::config::{DeliveryPolicy as Policy, Ordering, OverflowPolicy};
 use crate::limits::{ASIDES_MAX, REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
+use crate::pipeline::deliver::settings::{DeliveryPolicy as Policy, Ordering, OverflowPolicy};
 use crate::processor::RequestLimits;
 
 /// The engine of one destination.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::RateLimit;
+use crate::pipeline::deliver::settings::RateLimit;
 
 /// A rate limiter that allows a burst of a tenth of a second.
 #[derive(Debug)]

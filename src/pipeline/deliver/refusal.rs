@@ -8,8 +8,8 @@ use super::evidence::{EventKey, Firmness, Judgement};
 use super::item::LaneItem;
 use super::lanes::{LaneKey, is_own};
 use super::{Action, DeliveryEngine};
-use crate::config::{OnRefusal, Ordering};
 use crate::limits::{ASIDES_MAX, RETRY_AFTER_MAX};
+use crate::pipeline::deliver::settings::{OnRefusal, Ordering};
 use crate::processor::{Blame, Failure};
 
 /// Circumstances of a failed request, the same for each of its parts.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::item::LaneItem;
 use super::lanes::{LaneKind, LaneKinds, SHARED};
 use super::{Action, DeliveryEngine, LanePart, UnderWay};
-use crate::config::Ordering;
 use crate::limits::{REFUSED_CONCURRENCY_SHARE, SPOOL_LINGER};
+use crate::pipeline::deliver::settings::Ordering;
 use crate::processor::{BatchSlice, DeliveryRequest};
 
 impl DeliveryEngine {

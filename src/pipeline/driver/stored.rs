@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{Driver, DriverMessage, now_us};
-use crate::config::Overflow;
+use crate::pipeline::deliver::settings::Overflow;
 use crate::pipeline::deliver::{Action, FailedEvent, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
 use crate::pipeline::refusals::{Attempt, Outbox};

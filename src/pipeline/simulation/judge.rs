@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::inside::Inside;
 use super::outside::Outside;
 use super::{EVENTS, ROUTED, name, ordering, sink_of, steps_aside, wants};
-use crate::config::Ordering;
+use crate::pipeline::deliver::settings::Ordering;
 use crate::state::{DeadLetterFilter, ListedDeadLetter, Storage};
 
 pub(super) fn judge(seed: u64, outside: &Outside, inside: &Inside, crashes: usize) {

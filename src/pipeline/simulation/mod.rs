@@ -47,7 +47,9 @@ use self::outside::{Outside, Target};
 use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::name_of;
 use super::settings::RouteSettings;
-use crate::config::{self, OnRefusal, Ordering, Retry};
+use crate::pipeline::deliver::settings::{
+    DeliveryPolicy, OnRefusal, Ordering, Overflow, OverflowPolicy, Retry,
+};
 use crate::processor::{Blame, RequestLimits};
 use crate::state::{Failing, MemoryDisk};
 
@@ -59,8 +61,8 @@ const SWEEP_INTERVAL_US: i64 = 8_000_000;
 /// Age at which an event becomes a dead letter if no other event can confirm the refusals. Longer
 /// than the troubled steps, in which a target may refuse events that it accepts later.
 const MAX_AGE: Duration = Duration::from_secs(300);
-const OVERFLOW: config::Overflow =
-    config::Overflow { policy: config::OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
+const OVERFLOW: Overflow =
+    Overflow { policy: OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
 /// Destinations that events are routed to: three processors, and the two functions of a gateway.
 const ROUTED: [usize; 5] = [0, 1, 2, 4, 5];
 /// The dead-letter processor of the second destination.
@@ -130,12 +132,12 @@ fn sink_of(lane: usize) -> Option<usize> {
 }
 
 fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
-    let policy = config::DeliveryPolicy {
+    let policy = DeliveryPolicy {
         ordering: ordering(lane),
         on_refusal: on_refusal(lane),
         retry: Retry { max_age: MAX_AGE, ..Retry::default() },
         dead_letter: sink_of(lane).map(name),
-        ..config::DeliveryPolicy::default()
+        ..DeliveryPolicy::default()
     };
     let limits =
         RequestLimits { events_max: [5, 1, 10, 3, 1, 4][lane], bytes_max: 1 << 20, partial: lane == PARTIAL };

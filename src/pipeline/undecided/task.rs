@@ -10,9 +10,9 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{MoveJob, RegistryState, UndecidedGauges, UndecidedJob, UndecidedReply};
-use crate::config::Overflow;
 use crate::pipeline::control::{Control, ControlSender};
 use crate::pipeline::core_thread::CoreThread;
+use crate::pipeline::deliver::settings::Overflow;
 use crate::pipeline::deliver::{SpoolKey, SpoolRow};
 use crate::pipeline::destination::{Destinations, undecided_name};
 use crate::pipeline::driver::{Shared, spool_writes};

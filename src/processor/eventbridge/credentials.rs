@@ -16,8 +16,9 @@ use aws_sdk_eventbridge::config::timeout::TimeoutConfig;
 use aws_sdk_eventbridge::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 
 use super::transport::SdkTransport;
-use crate::config::{AwsAuth, EventBridgeConfig as Settings, Secret};
+use crate::config::Secret;
 use crate::limits::ACCESS_KEY_AGE_MAX;
+use crate::processor::eventbridge::settings::{AwsAuth, EventBridgeConfig as Settings};
 use crate::redact::Former;
 
 /// A provider that remembers the secrets it hands out.

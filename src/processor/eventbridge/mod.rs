@@ -18,6 +18,7 @@ mod credentials;
 pub mod pack;
 pub mod rules;
 mod selector;
+pub mod settings;
 mod transport;
 
 pub use selector::BusSelector;
@@ -39,9 +40,9 @@ use super::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
 use crate::cloudevents::Envelope;
-use crate::config::EventBridgeConfig as Settings;
 use crate::limits::PUT_EVENTS_ENTRIES_MAX;
 use crate::net::{HttpError, target_uri};
+use crate::processor::eventbridge::settings::EventBridgeConfig as Settings;
 use crate::supervise::Supervisor;
 
 /// Environment variables that name an endpoint, the more specific one first (AWS SDKs and Tools

@@ -15,9 +15,9 @@ use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
 use super::blame;
-use crate::config::EventBus;
-use crate::config::Payload;
+use crate::cloudevents::settings::Payload;
 use crate::limits::RULES_MAX;
+use crate::processor::eventbridge::settings::EventBus;
 use crate::processor::{Blame, Failure};
 
 /// The rules of all buses at one point in time.

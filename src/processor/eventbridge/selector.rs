@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::rules::{Bus, RuleSet, unnamed};
+use crate::cloudevents::settings::Payload;
 use crate::cloudevents::{PatternScratch, pattern_event};
-use crate::config::Payload;
 use crate::event::{Batch, Selection};
 use crate::processor::{Matches, Selector};
 use eventpattern::{Matcher, Needs, PatternId, PatternSet, Root};

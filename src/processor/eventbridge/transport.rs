@@ -17,8 +17,8 @@ use bytes::Bytes;
 use hyper::header::PROXY_AUTHORIZATION;
 use hyper::{Response, Uri};
 
-use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::{AWS_ANSWER_BYTES_MAX, AWS_ORIGINS_MAX};
+use crate::net::settings::{Auth, HttpClient, Proxy};
 use crate::net::{Version, request};
 use crate::processor::client::TargetClient;
 use crate::processor::{Blame, Failure};

@@ -8,11 +8,11 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::topics::Function;
 use crate::cloudevents::topic::{Topic, dotted};
-use crate::config::OpenFaasConfig as Settings;
 use crate::config::event_names::topic_advice;
 use crate::limits::LISTING_BYTES_MAX;
 use crate::net::request;
 use crate::processor::client::TargetClient;
+use crate::processor::openfaas::settings::OpenFaasConfig as Settings;
 use crate::processor::{Blame, Failure};
 
 /// The annotation, `true` or `false`, by which a function chooses `/async-function/` or

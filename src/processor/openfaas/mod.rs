@@ -16,6 +16,7 @@
 
 mod gateway;
 mod selector;
+pub mod settings;
 pub mod topics;
 
 pub use selector::FunctionSelector;
@@ -37,11 +38,12 @@ use super::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
 use crate::cloudevents::Envelope;
-use crate::config::{Auth, HttpClient, OpenFaasConfig as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
+use crate::net::settings::{Auth, HttpClient};
 use crate::net::{HttpError, Version, address, target_uri};
 use crate::outside;
 use crate::processor::client::TargetClient;
+use crate::processor::openfaas::settings::OpenFaasConfig as Settings;
 use crate::redact::Former;
 use crate::supervise::Supervisor;
 

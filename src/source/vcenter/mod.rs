@@ -31,6 +31,7 @@ mod read_timeout;
 mod reader;
 mod rows;
 mod session;
+pub mod settings;
 mod status;
 mod sweep;
 mod unreadable;
@@ -57,9 +58,9 @@ use self::link::{End, Link};
 use self::reader::Reader;
 use self::sweep::Sweeper;
 use crate::clock;
-use crate::config::{StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
 use crate::source::vcenter::client::{Client, Options};
+use crate::source::vcenter::settings::{StartAt, Vcenter};
 use crate::source::{BeginError, Closed, Found, Intake, SourceState};
 use vsphere::api::About;
 

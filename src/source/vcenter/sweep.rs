@@ -25,8 +25,8 @@ use super::gap;
 use super::link::{End, Link, LinkError};
 use super::watermark::Watermark;
 use super::windows::Windows;
-use crate::config::Sweep;
 use crate::limits::{BACKOFF_MAX, ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
+use crate::source::vcenter::settings::Sweep;
 use vsphere::api::EventPosition;
 
 /// Sweeps one source, over all its sessions.

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use event_router::config::HttpClient;
 use event_router::event::Selection;
 use event_router::processor::{Blame, Processor};
+use event_router::settings::HttpClient;
 
 use super::column::{Column, Site};
 use crate::common::free_address;

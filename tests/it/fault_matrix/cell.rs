@@ -4,13 +4,13 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use event_router::app::settings;
-use event_router::config::{self, Admin, ClientTls, Config, HttpClient, StateLocation};
+use event_router::app::pipeline_settings;
 use event_router::pipeline::level::QueueLevel;
 use event_router::pipeline::replay::{Ended, Replayed};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Blame, Processor};
+use event_router::settings::{self, Admin, ClientTls, Config, HttpClient, StateLocation};
 use event_router::source::{Intake, Start};
 use event_router::state::{DeadLetterPayload, Store, StoreReader, codec};
 use event_router::supervise::Supervisor;
@@ -137,18 +137,18 @@ impl Cell {
         let cluster = self.cluster(url).await;
         let site = Site { url: url.into(), http: self.http.clone(), cluster };
         let processors = self.column.processors(&site);
-        let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+        let vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
         let sources =
-            vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
-        let settings = |(name, _): &(&str, _)| config::ProcessorConfig {
+            vec![settings::SourceConfig { name: "vc".into(), kind: settings::SourceKind::Vcenter(vcenter) }];
+        let settings = |(name, _): &(&str, _)| settings::ProcessorConfig {
             name: name.to_string(),
-            kind: config::ProcessorKind::Blackhole,
-            delivery: config::DeliveryPolicy {
+            kind: settings::ProcessorKind::Blackhole,
+            delivery: settings::DeliveryPolicy {
                 concurrency: self.concurrency,
                 ..column::delivery(self.column)
             },
         };
-        let route = |(name, _): &(&str, _)| config::RouteConfig {
+        let route = |(name, _): &(&str, _)| settings::RouteConfig {
             name: name.to_string(),
             sources: vec!["vc".into()],
             pattern: self.column.pattern(name),
@@ -170,7 +170,7 @@ impl Cell {
             Arc::clone(processor).start(&supervisor, "target");
         }
         let pipeline = Pipeline::start(Parts {
-            settings: settings::pipeline(&config),
+            settings: pipeline_settings::pipeline(&config),
             processors: processors.clone(),
             store: Store::open(&dir).unwrap(),
             parse_threads: 1,

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_router::config::{
-    self, AwsAuth, BlameTable, CloudEventsConfig, ContentMode, EventBridgeConfig, EventBus, HttpClient,
-    OnRefusal, OpenFaasConfig, Ordering, Reference, RefusalBlame, Secret, StatusPattern,
-};
 use event_router::processor::Processor;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::eventbridge::EventBridge;
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::openfaas::OpenFaas;
+use event_router::settings::{
+    self, AwsAuth, BlameTable, CloudEventsConfig, ContentMode, EventBridgeConfig, EventBus, HttpClient,
+    OnRefusal, OpenFaasConfig, Ordering, Reference, RefusalBlame, Secret, StatusPattern,
+};
 use serde_json::{Value, json};
 
 use crate::processors_support::{Act, Seen, answer, envelope};
@@ -252,29 +252,29 @@ pub fn account(folder: &Path, authority: &str) {
 
 /// The delivery settings of all processors: short waits, so that a cell takes no longer than its
 /// fault.
-pub fn delivery(column: Column) -> config::DeliveryPolicy {
+pub fn delivery(column: Column) -> settings::DeliveryPolicy {
     let short = Duration::from_millis(50);
-    config::DeliveryPolicy {
+    settings::DeliveryPolicy {
         ordering: column.ordering(),
         // Strict order also for an event that is refused twice.
         on_refusal: OnRefusal::Hold,
-        batch: config::BatchLimits { events: 8, ..config::BatchLimits::default() },
-        retry: config::Retry {
+        batch: settings::BatchLimits { events: 8, ..settings::BatchLimits::default() },
+        retry: settings::Retry {
             // The poisonous event is the last of all: no other is accepted after it that it could
             // be compared with.
             blame: BlameTable(vec![(StatusPattern::Exactly(400), RefusalBlame::Event)]),
             max_age: match column.is_partial() {
                 true => Duration::ZERO,
-                false => config::Retry::default().max_age,
+                false => settings::Retry::default().max_age,
             },
             backoff_min: Duration::from_millis(10),
             backoff_max: short,
-            ..config::Retry::default()
+            ..settings::Retry::default()
         },
-        breaker: Some(config::Breaker {
+        breaker: Some(settings::Breaker {
             probe_interval: short,
-            ..config::DeliveryPolicy::default().breaker.unwrap()
+            ..settings::DeliveryPolicy::default().breaker.unwrap()
         }),
-        ..config::DeliveryPolicy::default()
+        ..settings::DeliveryPolicy::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use event_router::config::Ordering;
+use event_router::settings::Ordering;
 
 use super::column::{Asked, CLASSES, Column, Got};
 use crate::processors_support::{Act, Seen, answer};

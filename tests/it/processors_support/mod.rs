@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::{HttpClient, Proxy};
 use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
 use event_router::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure, Processor};
+use event_router::settings::{HttpClient, Proxy};
 use event_router::supervise::Supervisor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

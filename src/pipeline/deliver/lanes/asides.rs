@@ -14,9 +14,9 @@ use std::cmp::Reverse;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Lane, LaneKey, LaneState, Lanes, SHARED, is_replay, lane_of_source, merge};
-use crate::config::Ordering;
 use crate::pipeline::deliver::evidence::{EventKey, Trial};
 use crate::pipeline::deliver::item::LaneItem;
+use crate::pipeline::deliver::settings::Ordering;
 
 impl Lanes {
     /// Number of asides.

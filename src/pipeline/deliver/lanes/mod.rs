@@ -42,8 +42,8 @@ pub(super) use self::merge::{merge, merge_by_lane};
 use super::evidence::Trial;
 use super::held::{self, Held};
 use super::item::{CompactSelection, LaneItem, Origin};
-use crate::config::Ordering;
 use crate::limits::{LANES_KEPT, LANES_SPARSE_BYTES, REFUSED_TURN};
+use crate::pipeline::deliver::settings::Ordering;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {

@@ -43,9 +43,9 @@ use self::queues::Queues;
 use super::Action;
 use super::item::{CompactSelection, LaneItem, Origin, SpoolRow};
 use super::lanes::{LaneKey, Lanes};
-use crate::config::Ordering;
 use crate::event::{Batch, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
+use crate::pipeline::deliver::settings::Ordering;
 use crate::processor::BatchSlice;
 
 /// A destination's spools. The parts know nothing of each other; logic that concerns two of them is

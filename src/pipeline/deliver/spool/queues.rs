@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::key::{SpoolKey, Spooled};
-use crate::config::Ordering;
 use crate::limits::SPOOL_LANE_FETCH_BYTES;
 use crate::pipeline::deliver::Action;
 use crate::pipeline::deliver::item::SpoolRow;
 use crate::pipeline::deliver::lanes::LaneKey;
+use crate::pipeline::deliver::settings::Ordering;
 
 /// One spool.
 #[derive(Debug)]

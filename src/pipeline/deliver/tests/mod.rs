@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use self::world::*;
 use super::*;
-use crate::config::{
-    BatchLimits, BlameTable, Breaker, OnRefusal, Ordering, Overflow, OverflowPolicy, RefusalBlame, Retry,
-    StatusPattern,
-};
 use crate::event::testing::batch;
 use crate::event::{Batch, Failed, Record, Selection, Span};
 use crate::limits::{SPOOL_LINGER, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
+use crate::pipeline::deliver::settings::{
+    BatchLimits, BlameTable, Breaker, OnRefusal, Ordering, Overflow, OverflowPolicy, RefusalBlame, Retry,
+    StatusPattern,
+};
 use crate::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure};
 
 /// Nothing more is offered while memory is full.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::config::Protocol;
 use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
+use crate::source::vcenter::settings::Protocol;
 use vsphere::api::call::{Argument, Call, Members, event_filter, property_filter};
 use vsphere::api::envelope::{envelope, is_sendable};
 use vsphere::api::{

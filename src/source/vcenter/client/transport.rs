@@ -28,14 +28,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::config::{ClientTls, Protocol, Proxy};
 use crate::limits::{
     ANSWER_TIME_MAX, CONTROL_BYTES_MAX, LARGE_ANSWER_BYTES, UNPACKED_AT_ONCE, VCENTER_IDLE_TIMEOUT,
     VCENTER_SILENCE_MAX,
 };
+use crate::net::settings::{ClientTls, Proxy};
 use crate::net::{self, Connector, Lease, Pool, ServerKind};
 use crate::outside;
 use crate::redact::{Former, redact};
+use crate::source::vcenter::settings::Protocol;
 use vsphere::Wire;
 use vsphere::api::MoRef;
 use vsphere::api::json::SESSION_HEADER;

@@ -27,13 +27,13 @@ use tokio::time::{Instant, sleep};
 use self::fake::Fake;
 use super::link::{Clock, Link};
 use super::status::Status;
-use crate::config::{Secret, StartAt, Vcenter};
+use crate::config::Secret;
 use crate::event::{SourceInfo, minute_of};
 use crate::memory::Budget;
 use crate::pipeline::order::{Leaving, Order};
 use crate::pipeline::parse::Parse;
-use crate::source::SourceState;
-use crate::source::{BeginError, Intake, Progress, Start};
+use crate::source::vcenter::settings::{StartAt, Vcenter};
+use crate::source::{BeginError, Intake, Progress, SourceState, Start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

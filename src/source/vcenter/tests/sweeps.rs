@@ -2,7 +2,7 @@
 
 use super::fake::Mishap;
 use super::*;
-use crate::config::Sweep;
+use crate::source::vcenter::settings::Sweep;
 
 #[tokio::test(start_paused = true)]
 async fn the_sweep_finds_a_late_event() {

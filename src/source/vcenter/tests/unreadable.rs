@@ -2,8 +2,8 @@
 //! others.
 
 use super::*;
-use crate::config::EventFilter;
 use crate::limits::IDLE_POLL;
+use crate::source::vcenter::settings::EventFilter;
 
 const CREATE: &str = "CreateCollectorForEvents";
 

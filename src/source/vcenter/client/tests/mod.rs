@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use vsphere::api::{About, EventFilterSpec, EventInfo, EventPosition, FaultKind, MoRef, ServiceContent};
 
 use super::*;
-use crate::config::{ClientTls, Protocol};
 use crate::limits::CONTROL_BYTES_MAX;
+use crate::net::settings::ClientTls;
+use crate::source::vcenter::settings::Protocol;
 use vsphere::Wire;
 
 macro_rules! recorded {
@@ -366,8 +367,8 @@ async fn a_proxy_forwards_http_and_says_why_it_opens_no_tunnel() {
     let server = Server::start(vec![ok(VERSIONS), Reply::Raw(refusal)]).await;
     let proxy = format!("http://127.0.0.1:{}", server.port);
     let (username, password) = ("u".to_string(), crate::config::Secret::inline("p"));
-    let auth = crate::config::Auth::Basic { username, password };
-    let through = crate::config::Proxy::Url { url: proxy.clone(), auth };
+    let auth = crate::net::settings::Auth::Basic { username, password };
+    let through = crate::net::settings::Proxy::Url { url: proxy.clone(), auth };
     let get = async |url: &str| {
         let options = options(url.to_string(), tls::insecure());
         let transport = transport::Transport::through(&through, url.parse().unwrap(), &options).unwrap();

@@ -8,8 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::tls;
-use crate::config::{ClientTls, Protocol};
+use crate::net::settings::ClientTls;
 use crate::source::vcenter::client::{Client, Options};
+use crate::source::vcenter::settings::Protocol;
 
 /// The reaction of the listener to one request.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::config::ClientCert;
+use crate::net::settings::ClientCert;
 
 pub(super) fn insecure() -> ClientTls {
     ClientTls { insecure: true, ..ClientTls::default() }

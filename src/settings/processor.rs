@@ -1,8 +1,15 @@
 //! The settings of a processor, by its `type`. The settings that every processor has are in
 //! [`DeliveryPolicy`].
 
-use super::{CloudEventsConfig, DeliveryPolicy, EVENTBRIDGE_ORDERING, EventBridgeConfig, OpenFaasConfig};
+use crate::config::Group;
 use crate::config::declare::*;
+use crate::pipeline::deliver::settings::DeliveryPolicy;
+use crate::processor::cloudevents::settings::CloudEventsConfig;
+use crate::processor::eventbridge::settings::EventBridgeConfig;
+use crate::processor::openfaas::settings::OpenFaasConfig;
+
+/// No order by default, unlike other processors.
+const EVENTBRIDGE_ORDERING: Field = DeliveryPolicy::BLOCK.field("ordering").or("none");
 
 settings! {
     /// A processor has a `name`, a `type`, the fields of that type, and the delivery settings in

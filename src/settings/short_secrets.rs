@@ -1,7 +1,6 @@
 //! Finds secrets that are too short to be redacted.
 
-use super::Secret;
-use super::model::*;
+use super::*;
 use crate::limits::SECRET_CHARS_MIN;
 use crate::redact::is_redactable;
 

@@ -1,6 +1,6 @@
 //! The settings of a source, by its `type`.
 
-use super::Vcenter;
+use super::vcenter::settings::Vcenter;
 use crate::config::declare::*;
 
 settings! {

@@ -1,40 +1,14 @@
-//! The settings of the router: plain values that need no further checks, whatever file they came
-//! from.
-
-mod admin;
-mod cloudevents;
-mod connection;
-mod delivery;
-mod eventbridge;
-mod form;
-mod log;
-mod openfaas;
-mod processor;
-mod route;
-mod source;
-mod state;
-mod target_url;
-mod vcenter;
+//! The root of the configuration file.
 
 use std::time::Duration;
 
-pub use self::admin::*;
-pub use self::cloudevents::*;
-pub use self::connection::*;
-pub use self::delivery::*;
-pub use self::eventbridge::*;
-pub use self::form::*;
-pub use self::log::*;
-pub use self::openfaas::*;
-pub use self::processor::*;
-pub use self::route::*;
-pub use self::source::*;
-pub use self::state::*;
-pub use self::target_url::TargetUrl;
-pub use self::vcenter::*;
-use super::SecretError;
-use super::declare::*;
+use super::{Admin, ProcessorConfig, RouteConfig, RouteKeys};
+use crate::config::SecretError;
+use crate::config::declare::*;
 use crate::limits;
+use crate::source::settings::SourceConfig;
+use crate::state::settings::{DeadLetterLimits, StateLocation};
+use crate::telemetry::settings::Log;
 
 /// The format of the configuration file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

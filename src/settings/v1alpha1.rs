@@ -7,18 +7,15 @@
 
 use std::path::Path;
 
-use super::Secret;
-use super::check::{Env, TableReader, Unknown};
-use super::declare::{CERT_FILE, table};
-use super::field::{Block, Field, FieldType};
-use super::format::{ANY_MAP, MAY_BE_EMPTY, NAME_TEXT, PATH_TEXT};
-use super::found::{CheckedMap, NULL_SECRET};
-use super::model::*;
 use super::old;
-use super::problem::Problems;
-use super::scalar;
-use super::setting::Group;
-use super::tree::{Node, NodeData};
+use super::*;
+use crate::config::check::{Env, TableReader, Unknown};
+use crate::config::declare::{CERT_FILE, table};
+use crate::config::format::{ANY_MAP, MAY_BE_EMPTY, NAME_TEXT, PATH_TEXT};
+use crate::config::found::{CheckedMap, NULL_SECRET};
+use crate::config::problem::Problems;
+use crate::config::tree::{Node, NodeData};
+use crate::config::{Block, Field, FieldType, Group, scalar};
 
 /// The beginning of `apiVersion` in this format.
 pub(super) const API_GROUP: &str = "event-router.vmware.com/";

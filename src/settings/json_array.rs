@@ -5,16 +5,16 @@
 //! counts. As in Go's JSON package, unknown keys are ignored and the case of keys does not matter.
 //! Options are strings, of which only `"true"` means true.
 
-use super::Secret;
-use super::check::{Env, TableReader, Unknown, nearest};
-use super::declare::table;
-use super::field::{Block, Field, FieldType};
-use super::format::{ANY_MAP, MAY_BE_EMPTY};
-use super::found::CheckedMap;
-use super::model::*;
 use super::old;
-use super::problem::Problems;
-use super::tree::{Node, NodeData};
+use super::*;
+use crate::config::check::{Env, TableReader, Unknown, nearest};
+use crate::config::declare::table;
+use crate::config::format::{ANY_MAP, MAY_BE_EMPTY};
+use crate::config::found::CheckedMap;
+use crate::config::problem::Problems;
+use crate::config::tree::{Node, NodeData};
+use crate::config::{Block, Field, FieldType};
+use crate::state::settings::default_data_dir;
 
 /// The address that v0.3 listened on.
 const METRICS_ADDRESS: &str = "0.0.0.0:8080";

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::target_url::{TargetUrl, check_url_file};
-use super::{Auth, AuthKeys, Extensions, HttpClient, warn_clear_text};
+use crate::cloudevents::settings::Extensions;
 use crate::config::check::Env;
 use crate::config::declare::*;
 use crate::config::{Secret, scalar};
+use crate::net::settings::{Auth, AuthKeys, HttpClient, warn_clear_text};
 
 settings! {
     /// POSTs events to a URL as CloudEvents 1.0.

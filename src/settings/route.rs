@@ -1,8 +1,9 @@
 //! The settings of a route.
 
-use super::{ProcessorConfig, SourceConfig};
+use super::ProcessorConfig;
 use crate::config::SecretError;
 use crate::config::declare::*;
+use crate::source::settings::SourceConfig;
 
 /// A route: events of `sources` that match `pattern` go to `processors`.
 #[derive(Clone, Debug, PartialEq)]

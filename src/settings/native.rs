@@ -1,13 +1,12 @@
 //! The native format: reads a [`Config`], and checks the rules that involve several blocks.
 
-mod references;
-
-use super::check::{Env, TableReader, Unknown, distinct_names};
-use super::found::CheckedMap;
-use super::model::*;
-use super::problem::Problems;
-use super::setting::Group;
-use super::tree::Node;
+use super::*;
+use crate::config::Group;
+use crate::config::check::{Env, TableReader, Unknown, distinct_names};
+use crate::config::found::CheckedMap;
+use crate::config::problem::Problems;
+use crate::config::tree::Node;
+use crate::state::settings::default_data_dir;
 
 /// Builds the configuration in a file of the native format. It is meaningless if `problems` has
 /// errors afterwards.

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientTls, warn_clear_text};
 use crate::config::declare::*;
 use crate::config::event_names::filter_advice;
 use crate::config::{Secret, SecretError, scalar};
 use crate::limits;
+use crate::net::settings::{ClientTls, warn_clear_text};
 
 settings! {
     /// The event history of a vCenter. A read-only user is sufficient.

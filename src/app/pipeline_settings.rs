@@ -3,10 +3,10 @@
 //! The pipeline never sees the whole [`Config`]. It refers to sources and processors by index, so
 //! the names in routes are resolved here.
 
-use crate::config::{Config, ProcessorConfig, SourceConfig, SourceKind};
 use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
+use crate::settings::{Config, ProcessorConfig, SourceConfig, SourceKind};
 
 /// The part of `config` that the pipeline needs.
 pub fn pipeline(config: &Config) -> Settings {

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::model::*;
 use super::write;
-use super::yaml::Notes;
-use super::{ConfigErrors, Warning, load_str_with};
+use super::*;
+use crate::config::yaml::Notes;
+use crate::processor::cloudevents::settings::CLUSTER_VARIABLE;
 
 /// A file was not converted.
 #[derive(Debug, thiserror::Error)]

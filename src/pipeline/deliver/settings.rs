@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::EnvelopeOptions;
+use crate::cloudevents::settings::EnvelopeOptions;
 use crate::config::SecretError;
 use crate::config::declare::*;
 use crate::limits;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Auth, AuthKeys};
 use crate::config::declare::*;
 use crate::config::scalar;
+use crate::net::settings::{Auth, AuthKeys};
 
 settings! {
     /// Read-only HTTP for operators: `/healthz`, `/readyz`, `/metrics`, `/stats`.

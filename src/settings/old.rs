@@ -4,11 +4,10 @@
 //! The old behaviour is kept: a single order over all events, no content type on invocations, the
 //! CloudEvents `time` of the format's releases, and text taken literally (no `${NAME}`).
 
-use super::Secret;
-use super::found::CheckedMap;
-use super::model::*;
-use super::problem::Problems;
-use super::scalar;
+use super::*;
+use crate::config::found::CheckedMap;
+use crate::config::problem::Problems;
+use crate::config::scalar;
 
 /// The settings of an old configuration.
 pub(super) struct OldConfig {

@@ -95,7 +95,8 @@ pub(crate) fn check_url_file(found: &CheckedMap, key: &str, problems: &mut Probl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{CloudEventsConfig, Group};
+    use crate::config::Group;
+    use crate::processor::cloudevents::settings::CloudEventsConfig;
 
     #[test]
     fn a_url_is_written_where_it_was_read() {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Auth, BasicAuthKeys, HttpClient, warn_clear_text, warn_one_by_one};
 use crate::config::declare::*;
 use crate::config::scalar;
+use crate::net::settings::{Auth, BasicAuthKeys, HttpClient, warn_clear_text};
+use crate::processor::cloudevents::settings::warn_one_by_one;
 
 settings! {
     /// Invokes each function whose annotation `topic` matches the subject of the event. Each

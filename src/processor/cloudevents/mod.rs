@@ -4,21 +4,27 @@
 //! 200 to 299 acknowledges all events of the request. Spec: CloudEvents 1.0.2, HTTP protocol
 //! binding.
 
+pub mod settings;
+pub mod target_url;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::kubernetes::{AddressResolver, Cluster};
-use super::referred::{ReferredTarget, Target};
-use super::secret_target::SecretTarget;
-use super::{BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
 use crate::cloudevents::envelope::shared_data;
-use crate::config::{CloudEventsConfig as Settings, ContentMode, TargetUrl};
 use crate::limits::BATCHED_EVENTS_MAX;
 use crate::net::{HttpError, request};
+use crate::processor::cloudevents::settings::{CloudEventsConfig as Settings, ContentMode};
+use crate::processor::cloudevents::target_url::TargetUrl;
+use crate::processor::kubernetes::{AddressResolver, Cluster};
+use crate::processor::referred::{ReferredTarget, Target};
+use crate::processor::secret_target::SecretTarget;
+use crate::processor::{
+    BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 
 /// The media type of one event in the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");

@@ -1,10 +1,9 @@
 //! Writes a [`Config`] as a file of the native format. Loading that file gives the same
 //! configuration.
 
-use super::SecretError;
-use super::model::{Config, RouteConfig};
-use super::setting::Group;
-use super::yaml::{self, Fields, Notes};
+use super::{Config, RouteConfig};
+use crate::config::yaml::{self, Fields, Notes};
+use crate::config::{Group, SecretError};
 
 /// Writes the file, with `dataDir` only if `with_state` is true. Secrets in files stay there;
 /// others are written out.

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Processor;
-use super::blackhole::Blackhole;
-use super::cloudevents::CloudEvents;
-use super::console::Console;
-use super::eventbridge::EventBridge;
-use super::openfaas::OpenFaas;
 use crate::cloudevents::{Envelope, EnvelopeError};
-use crate::config::{self, ProcessorKind};
 use crate::net::HttpError;
+use crate::processor::Processor;
+use crate::processor::blackhole::Blackhole;
+use crate::processor::cloudevents::CloudEvents;
+use crate::processor::console::Console;
+use crate::processor::eventbridge::EventBridge;
+use crate::processor::openfaas::OpenFaas;
+use crate::settings::{self, ProcessorKind};
 
 /// A processor cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum BuildError {
 }
 
 /// Makes a processor from its configuration.
-pub fn build(processor: &config::ProcessorConfig) -> Result<Arc<dyn Processor>, BuildError> {
+pub fn build(processor: &settings::ProcessorConfig) -> Result<Arc<dyn Processor>, BuildError> {
     let envelope = Envelope::new(processor.delivery.envelope.clone())
         .map_err(|cause| BuildError::Envelope { name: processor.name.clone(), cause })?;
     of_kind(&processor.kind, envelope)

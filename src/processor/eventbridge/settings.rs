@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientTls, DeliveryPolicy, HttpClient};
 use crate::config::check::distinct_names;
 use crate::config::declare::*;
-use crate::config::{Group, Secret, SecretError};
+use crate::config::{Secret, SecretError};
+use crate::net::settings::{ClientTls, HttpClient};
 
 settings! {
     /// Sends an event to an AWS EventBridge bus if a rule of the bus matches it.
@@ -32,9 +32,6 @@ settings! {
     }
     check |found, problems| distinct_names(&found.blocks("buses"), "bus", problems);
 }
-
-/// No order by default, unlike other processors.
-pub(crate) const EVENTBRIDGE_ORDERING: Field = DeliveryPolicy::BLOCK.field("ordering").or("none");
 
 impl EventBridgeConfig {
     /// A region's `default` bus with every other setting at its default.
