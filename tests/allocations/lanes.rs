@@ -182,7 +182,7 @@ fn check(name: &str, policy: DeliveryPolicy) {
     }
     assert!(lab.received.values().all(|times| *times == 1), "{name}: an event came twice");
     assert_eq!(lab.budget.used(), 0, "{name}");
-    // What dropping the engine frees.
+    // Memory that dropping the engine frees.
     let engine = lab.engine;
     let before = super::in_use();
     drop(engine);
