@@ -5,8 +5,6 @@
 //! [registered](crate::redact) for redaction, also after a rotation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -14,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use crate::config::{Secret, SecretError};
-use crate::limits::FILES_CHECK_INTERVAL;
+use crate::net::FileTimer;
 use crate::net::settings::Auth;
 use crate::redact::Former;
 
@@ -42,9 +40,7 @@ pub struct Headers {
     parts: Former,
     /// Names of the headers whose value comes from a file.
     rotating: Vec<HeaderName>,
-    started: Instant,
-    /// Time at which the files are read again, in milliseconds after `started`.
-    next_read_ms: AtomicU64,
+    timer: FileTimer,
 }
 
 impl std::fmt::Debug for Headers {
@@ -84,26 +80,15 @@ impl Headers {
             now: ArcSwap::from_pointee(values),
             parts,
             rotating,
-            started: Instant::now(),
-            next_read_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
+            timer: FileTimer::default(),
         })
     }
 
-    /// The current headers. Files are read again after [`FILES_CHECK_INTERVAL`]; if one cannot be
-    /// read, its last good value stays.
+    /// The current headers. Files are read again after [`crate::limits::FILES_CHECK_INTERVAL`]; if
+    /// one cannot be read, its last good value stays.
     pub fn current(&self) -> Arc<HeaderMap> {
-        if self.rotates() {
-            let now_ms = self.started.elapsed().as_millis() as u64;
-            let due = self.next_read_ms.load(Ordering::Relaxed);
-            let next = now_ms + FILES_CHECK_INTERVAL.as_millis() as u64;
-            let mine = now_ms >= due
-                && self
-                    .next_read_ms
-                    .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok();
-            if mine {
-                self.read_again();
-            }
+        if self.rotates() && self.timer.is_due() {
+            self.read_again();
         }
         self.now.load_full()
     }

@@ -9,6 +9,7 @@
 //! INVARIANT: no message contains a query, a credential or the value of a header.
 
 mod connect;
+mod file_timer;
 mod headers;
 pub(crate) mod pem;
 mod pool;
@@ -26,6 +27,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 pub use connect::{ConnectError, find, innermost, shown};
 pub(crate) use connect::{Connector, ProxyRoute};
+pub use file_timer::FileTimer;
 pub use headers::{Headers, HeadersError};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;

@@ -13,8 +13,7 @@
 //! a message is that of a redirect, as far as it is readable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,14 +23,12 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZ
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::{Blame, Failure};
-use crate::limits::{
-    ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, SAID_BYTES_MAX,
-};
+use crate::limits::{ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, SAID_BYTES_MAX};
 use crate::net::pem::Fingerprint;
 use crate::net::settings::{Auth, HttpClient};
 use crate::net::{
-    Headers, HttpError, Lease, Pool, ProxyRoute, SendError, Version, explain, find, fingerprint, innermost,
-    pool, request, retry_after, route, shown,
+    FileTimer, Headers, HttpError, Lease, Pool, ProxyRoute, SendError, Version, explain, find, fingerprint,
+    innermost, pool, request, retry_after, route, shown,
 };
 use crate::outside;
 use crate::redact::redact;
@@ -52,8 +49,7 @@ pub struct TargetClient {
     pool: ArcSwap<Pool>,
     /// State of the TLS files in `settings` at the last attempt to make a pool.
     files: ArcSwap<Fingerprint>,
-    started: Instant,
-    next_check_ms: AtomicU64,
+    timer: FileTimer,
 }
 
 /// The answer of a target.
@@ -98,8 +94,7 @@ impl TargetClient {
             own_errors: None,
             pool: ArcSwap::from_pointee(pool(origin, settings, version)?),
             files: ArcSwap::from_pointee(files),
-            started: Instant::now(),
-            next_check_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
+            timer: FileTimer::default(),
         })
     }
 
@@ -294,15 +289,7 @@ impl TargetClient {
     /// Makes a new pool if the TLS files have changed, so that no request uses a connection with
     /// the old certificates.
     fn reload(&self) {
-        if self.files.load().is_empty() {
-            return;
-        }
-        let now_ms = self.started.elapsed().as_millis() as u64;
-        let due = self.next_check_ms.load(Ordering::Relaxed);
-        let next = now_ms + FILES_CHECK_INTERVAL.as_millis() as u64;
-        if now_ms < due
-            || self.next_check_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
+        if self.files.load().is_empty() || !self.timer.is_due() {
             return;
         }
         let files = fingerprint([&self.settings.tls, &self.settings.proxy_tls]);
@@ -324,7 +311,7 @@ impl TargetClient {
 
     /// Makes the next request check the TLS files, however recent the last check was.
     pub fn check_files_now(&self) {
-        self.next_check_ms.store(0, Ordering::Relaxed);
+        self.timer.make_due();
     }
 }
 

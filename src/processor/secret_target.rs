@@ -1,19 +1,16 @@
 //! A target whose URL is a secret, such as that of a webhook: it is in a file (`urlFile`), or has
-//! an environment variable in it. The file is read again every [`FILES_CHECK_INTERVAL`]. If it
-//! cannot be used, the last URL stays in use.
+//! an environment variable in it. The file is read again every
+//! [`crate::limits::FILES_CHECK_INTERVAL`]. If it cannot be used, the last URL stays in use.
 //!
 //! INVARIANT: messages and pages show only scheme, host and a short hash of the URL.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use super::referred::Target;
 use crate::config::Secret;
-use crate::limits::FILES_CHECK_INTERVAL;
-use crate::net::{HeadersError, HttpError, target_uri};
+use crate::net::{FileTimer, HeadersError, HttpError, target_uri};
 use crate::outside;
 use crate::processor::cloudevents::settings::CloudEventsConfig as Settings;
 use crate::redact::Former;
@@ -25,9 +22,7 @@ pub struct SecretTarget {
     now: ArcSwap<Target>,
     /// The parts of the last URLs, which a target may still mention.
     former: Former,
-    started: Instant,
-    /// Time at which the file is read again, in milliseconds after `started`.
-    next_read_ms: AtomicU64,
+    timer: FileTimer,
 }
 
 impl SecretTarget {
@@ -38,28 +33,21 @@ impl SecretTarget {
             settings: settings.clone(),
             now: ArcSwap::from_pointee(Target::secret(&read, settings)?),
             former: Former::of(&outside::secret_parts(&read)),
-            started: Instant::now(),
-            next_read_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
+            timer: FileTimer::default(),
         })
     }
 
     /// The target at the present URL.
     pub fn current(&self) -> Arc<Target> {
-        if self.url.path().is_some() {
-            let now_ms = self.started.elapsed().as_millis() as u64;
-            let due = self.next_read_ms.load(Ordering::Relaxed);
-            let next = now_ms + FILES_CHECK_INTERVAL.as_millis() as u64;
-            let swap = || self.next_read_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-            if now_ms >= due && swap().is_ok() {
-                self.read_again();
-            }
+        if self.url.path().is_some() && self.timer.is_due() {
+            self.read_again();
         }
         self.now.load_full()
     }
 
     /// Makes the next request read the file, however recent the last time was.
     pub fn check_files_now(&self) {
-        self.next_read_ms.store(0, Ordering::Relaxed);
+        self.timer.make_due();
     }
 
     fn read_again(&self) {
