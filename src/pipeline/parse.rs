@@ -223,6 +223,21 @@ mod tests {
     use crate::limits::batch_bytes;
     use crate::memory::Budget;
 
+    fn page(form: PageForm, body: Bytes, permit: Permit) -> Page {
+        let (verdicts, _) = tokio::sync::mpsc::unbounded_channel();
+        Page {
+            source: source(),
+            number: 0,
+            reading: None,
+            produced_us: 0,
+            form,
+            body,
+            poison: None,
+            permit,
+            verdicts,
+        }
+    }
+
     /// The decoder charges for a record what it takes here.
     #[test]
     fn a_record_takes_no_more_than_is_charged_for_it() {
@@ -235,18 +250,7 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden/page1000.xml");
         let body = Bytes::from(std::fs::read(path).expect("a fixture"));
         let reserved = batch_bytes(body.len());
-        let (verdicts, _) = tokio::sync::mpsc::unbounded_channel();
-        let page = Page {
-            source: source(),
-            number: 0,
-            reading: None,
-            produced_us: 0,
-            form: PageForm::Vsphere(Wire::Soap),
-            body,
-            poison: None,
-            permit: Budget::new(1 << 30).take(reserved),
-            verdicts,
-        };
+        let page = page(PageForm::Vsphere(Wire::Soap), body, Budget::new(1 << 30).take(reserved));
         let Content::Events(batch) = Parse::default().step(page).0.content else { panic!("not decoded") };
         assert!(batch.size() <= reserved, "{} of {reserved}", batch.size());
     }
@@ -255,7 +259,7 @@ mod tests {
     #[test]
     fn forbidden_characters_are_replaced_and_the_page_is_delivered() {
         const TIME: &str = "<createdTime>2026-01-01T00:00:00Z</createdTime>";
-        let page = |second: &str, text: &str| {
+        let body = |second: &str, text: &str| {
             format!(
                 "<Envelope><Body><ReadNextEventsResponse><returnval><key>1</key>{TIME}</returnval>\
                  <returnval><key>{second}</key>{TIME}<fullFormattedMessage>{text}</fullFormattedMessage></returnval>\
@@ -264,23 +268,12 @@ mod tests {
         };
         let step = |form, body: String| {
             let budget = Budget::new(1 << 30);
-            let (verdicts, _) = tokio::sync::mpsc::unbounded_channel();
-            let page = Page {
-                source: source(),
-                number: 0,
-                reading: None,
-                produced_us: 0,
-                form,
-                body: body.into(),
-                poison: None,
-                permit: budget.take(1 << 16),
-                verdicts,
-            };
+            let page = page(form, body.into(), budget.take(1 << 16));
             let (parsed, counts) = Parse { keep_sent: true }.step(page);
             (parsed.content, counts.replaced_characters, budget)
         };
         let check = |form, text: &str, keys: &[i32], delivered: &str, replaced| {
-            let (content, counted, budget) = step(form, page("2", text));
+            let (content, counted, budget) = step(form, body("2", text));
             assert_eq!(counted, replaced, "{text:?}");
             let Content::Events(batch) = content else { panic!("{text:?} is not decoded") };
             assert!(batch.records.iter().map(|record| record.key).eq(keys.iter().map(|key| Some(*key))));
@@ -295,7 +288,7 @@ mod tests {
         check(PageForm::Salvage(Wire::Soap), "a&#x1B;b", &[1, 2], "a\u{FFFD}b", 1);
         check(PageForm::Salvage(Wire::Soap), "a < b", &[1], "\"Key\":1", 0);
         // A wrong character in the key would give the event another id.
-        let (content, counted, _) = step(whole(), page("2\u{1}", "text"));
+        let (content, counted, _) = step(whole(), body("2\u{1}", "text"));
         assert!(matches!(content, Content::Unreadable(_)) && counted == 0, "{content:?}");
     }
 }

@@ -448,14 +448,15 @@ pub(super) fn resolve_reference(name: &str) -> Option<char> {
     }
 }
 
-/// The number in `#10` or `#x1F600`; `None` for another name, or one beyond 32 bits.
+/// The number in `#10` or `#x1F600`; `None` for another name. A number beyond 32 bits is no
+/// character either, and becomes the largest.
 pub(super) fn code_point(name: &str) -> Option<u32> {
     let number = name.strip_prefix('#')?;
     let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
     if digits.is_empty() || !digits.bytes().all(|digit| (digit as char).is_digit(radix)) {
         return None;
     }
-    u32::from_str_radix(digits, radix).ok()
+    Some(u32::from_str_radix(digits, radix).unwrap_or(u32::MAX))
 }
 
 /// The half of a surrogate pair that a reference names.

@@ -27,11 +27,11 @@ pub struct Repaired {
 /// page in bytes before it is allocated; that is at most five times the page.
 pub fn repair(wire: Wire, page: &[u8], charge: impl FnOnce(usize)) -> Option<Repaired> {
     let (mut places, mut size) = (0, 0);
-    let scan = |piece: &mut dyn FnMut(Piece)| match wire {
+    let pieces = |piece: &mut dyn FnMut(Piece)| match wire {
         Wire::Soap => xml(page, piece),
         Wire::ViJson => json(page, piece),
     };
-    scan(&mut |piece| {
+    pieces(&mut |piece| {
         size += piece.text().len();
         places += usize::from(matches!(piece, Piece::Repaired(_)));
     });
@@ -40,7 +40,7 @@ pub fn repair(wire: Wire, page: &[u8], charge: impl FnOnce(usize)) -> Option<Rep
     }
     charge(size);
     let mut bytes = Vec::with_capacity(size);
-    scan(&mut |piece| bytes.extend_from_slice(piece.text().as_bytes()));
+    pieces(&mut |piece| bytes.extend_from_slice(piece.text().as_bytes()));
     Some(Repaired { bytes, places })
 }
 
@@ -67,22 +67,19 @@ enum Part {
     Verbatim(&'static str),
 }
 
-fn xml(page: &[u8], piece: &mut dyn FnMut(Piece)) {
-    let mut part = Part::Content;
+/// Splits `page` into pieces. `is_special` finds the characters at which `step` has to look: it
+/// returns the length of the special piece at the start of a text, and its replacement.
+fn scan(
+    page: &[u8],
+    is_special: fn(char) -> bool,
+    mut step: impl FnMut(&str) -> (usize, Option<&'static str>),
+    piece: &mut dyn FnMut(Piece),
+) {
     for chunk in page.utf8_chunks() {
         let mut rest = chunk.valid();
         while !rest.is_empty() {
-            let special = |c: char| matches!(c, '<' | '&' | ']' | '-' | '?') || !is_allowed(c);
-            let plain = rest.find(special).unwrap_or(rest.len());
-            if plain > 0 {
-                piece(Piece::Kept(&rest[..plain]));
-                rest = &rest[plain..];
-                continue;
-            }
-            let (taken, repaired) = match part {
-                Part::Content => content(rest, &mut part),
-                Part::Verbatim(end) => verbatim(rest, end, &mut part),
-            };
+            let plain = rest.find(is_special).unwrap_or(rest.len());
+            let (taken, repaired) = if plain > 0 { (plain, None) } else { step(rest) };
             piece(repaired.map_or(Piece::Kept(&rest[..taken]), Piece::Repaired));
             rest = &rest[taken..];
         }
@@ -90,6 +87,16 @@ fn xml(page: &[u8], piece: &mut dyn FnMut(Piece)) {
             piece(Piece::Repaired(REPLACEMENT));
         }
     }
+}
+
+fn xml(page: &[u8], piece: &mut dyn FnMut(Piece)) {
+    let mut part = Part::Content;
+    let is_special = |c: char| matches!(c, '<' | '&' | ']' | '-' | '?') || !is_allowed(c);
+    let step = |rest: &str| match part {
+        Part::Content => content(rest, &mut part),
+        Part::Verbatim(end) => verbatim(rest, end, &mut part),
+    };
+    scan(page, is_special, step, piece);
 }
 
 /// The length of the first special piece of `rest`, and what stands in its place.
@@ -114,21 +121,12 @@ fn reference(after: &str) -> (usize, Option<&'static str>) {
         after.bytes().take(REFERENCE_CHARS_MAX + 1).position(|byte| byte == b';').map(|end| &after[..end]);
     let Some(name) = name else { return (1, Some("&amp;")) };
     let whole = name.len() + "&;".len();
-    match code_point(name) {
+    match (code_point(name), resolve_reference(name)) {
         // The decoder makes characters of surrogates.
-        Some(0xD800..=0xDFFF) => (whole, None),
-        Some(_) if resolve_reference(name).is_none() => (whole, Some(REPLACEMENT)),
-        None if is_number_too_large(name) => (whole, Some(REPLACEMENT)),
-        _ if resolve_reference(name).is_some() => (whole, None),
-        _ => (1, Some("&amp;")),
+        (Some(0xD800..=0xDFFF), _) | (_, Some(_)) => (whole, None),
+        (Some(_), None) => (whole, Some(REPLACEMENT)),
+        (None, None) => (1, Some("&amp;")),
     }
-}
-
-/// Returns true for a number beyond 32 bits, which is a reference all the same.
-fn is_number_too_large(name: &str) -> bool {
-    let Some(number) = name.strip_prefix('#') else { return false };
-    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
-    !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))
 }
 
 fn verbatim(rest: &str, end: &str, part: &mut Part) -> (usize, Option<&'static str>) {
@@ -149,32 +147,17 @@ fn character(rest: &str) -> (usize, Option<&'static str>) {
 /// surrogate pairs.
 fn json(page: &[u8], piece: &mut dyn FnMut(Piece)) {
     let mut is_string = false;
-    for chunk in page.utf8_chunks() {
-        let mut rest = chunk.valid();
-        while !rest.is_empty() {
-            let special = |c: char| matches!(c, '"' | '\\') || c.is_ascii_control();
-            let plain = rest.find(special).unwrap_or(rest.len());
-            if plain > 0 {
-                piece(Piece::Kept(&rest[..plain]));
-                rest = &rest[plain..];
-                continue;
-            }
-            let (taken, repaired) = match rest.as_bytes() {
-                [b'"', ..] => {
-                    is_string = !is_string;
-                    (1, None)
-                }
-                [b'\\', ..] if is_string => escape(rest),
-                [byte, ..] => (1, (is_string && *byte < 0x20).then_some(REPLACEMENT)),
-                [] => break,
-            };
-            piece(repaired.map_or(Piece::Kept(&rest[..taken]), Piece::Repaired));
-            rest = &rest[taken..];
+    let is_special = |c: char| matches!(c, '"' | '\\') || c.is_ascii_control();
+    let step = |rest: &str| match rest.as_bytes() {
+        [b'"', ..] => {
+            is_string = !is_string;
+            (1, None)
         }
-        if !chunk.invalid().is_empty() {
-            piece(Piece::Repaired(REPLACEMENT));
-        }
-    }
+        [b'\\', ..] if is_string => escape(rest),
+        [byte, ..] => (1, (is_string && *byte < 0x20).then_some(REPLACEMENT)),
+        [] => (0, None),
+    };
+    scan(page, is_special, step, piece);
 }
 
 /// As [`content`], for an escape sequence in JSON. `rest` begins with the backslash.
