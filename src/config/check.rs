@@ -162,7 +162,7 @@ impl TableReader<'_> {
             block.variants.iter().find(|variant| variant.fields().iter().any(|f| f.key == entry.key));
         let meant = here.or_else(below);
         let is_known = meant.is_some() || elsewhere.is_some();
-        // Where a secret belongs, it may stand in the place of a key: show only names of fields.
+        // A secret may stand in the place of a key where one belongs: show only names of fields.
         let has_secrets =
             fields.iter().any(|field| matches!(field.kind, FieldType::Secret | FieldType::SecretFile));
         let near = near();

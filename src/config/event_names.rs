@@ -5,9 +5,10 @@
 //! that are certainly meant otherwise: `vim.event.VmPoweredOnEvent`, as pyVmomi and govmomi show a
 //! class, a wrong case, or a spelling mistake.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use serde_json::Value;
+use eventpattern::{Event, PatternSet, Root};
+use serde_json::{Value, json};
 use vsphere::schema::{self, Class, ClassId, Kind};
 
 use super::check::nearest;
@@ -73,8 +74,8 @@ fn meant(name: &str) -> Option<Option<&'static str>> {
     Some(class.or_else(|| nearest(bare, CLASSES.iter().map(|class| class.name))))
 }
 
-/// Advice about a topic, which is a name, perhaps with `*`. `names` returns all names of a class of
-/// events.
+/// Advice about a topic, which is a name, perhaps with `*`. `matches` tells whether it selects the
+/// events of a class.
 pub fn topic_advice(topic: &str, mut matches: impl FnMut(&str) -> bool) -> Option<String> {
     if CLASSES.iter().any(|class| matches(class.name)) {
         return None;
@@ -159,29 +160,27 @@ fn each_part(conditions: &[Value], path: &str, advice: &mut Advice) {
     for (i, condition) in conditions.iter().enumerate() {
         let operand = |name: &str| condition.get(name).and_then(Value::as_str);
         let wildcard = operand("wildcard").map(str::to_owned);
-        let prefix = operand("prefix").map(|prefix| format!("{prefix}*"));
-        if let Some(said) = wildcard.or(prefix).and_then(|topic| wildcard_subject(&topic)) {
+        let Some(topic) = wildcard.or_else(|| operand("prefix").map(|prefix| format!("{prefix}*"))) else {
+            continue;
+        };
+        if let Some(said) = part_advice(&topic, condition) {
             advice.push((format!("{path}[{i}]"), said));
         }
     }
 }
 
-/// Advice about a subject with `*`. `topic` has no escapes, or it gets no advice.
-fn wildcard_subject(topic: &str) -> Option<String> {
+/// Advice about a condition on a part of the subject, which reads as `topic`. One with escapes gets
+/// no advice.
+fn part_advice(topic: &str, condition: &Value) -> Option<String> {
     if topic.contains('\\') {
         return None;
     }
-    let parts: Vec<&str> = topic.split('*').collect();
-    topic_advice(topic, |name| {
-        let Some(mut rest) = name.strip_prefix(parts[0]) else { return false };
-        let [_, middle @ .., last] = &parts[..] else { return rest.is_empty() };
-        for part in middle {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
+    let set = PatternSet::compile(Root::CloudEvent, &[(0, json!({ "subject": [condition] }))]).ok()?;
+    let (mut matcher, mut matched) = (Arc::new(set).matcher(), Vec::new());
+    topic_advice(topic, |subject| {
+        matched.clear();
+        matcher.matches(&Event { subject, ..Event::default() }, &mut matched);
+        !matched.is_empty()
     })
 }
 
@@ -256,8 +255,6 @@ fn data(pattern: &Value, path: &str, shown: &str, classes: &[&'static Class], ad
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
