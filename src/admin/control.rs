@@ -42,6 +42,8 @@ use crate::supervise::{Part, PartKind, Supervisor};
 
 /// The socket's name in the data directory.
 const NAME: &str = crate::state::CONTROL_SOCKET;
+/// Its name until it has its mode.
+const DRAFT: &str = crate::state::CONTROL_SOCKET_DRAFT;
 /// The longest socket path that every Unix accepts (`sun_path`), in bytes with the final NUL.
 const PATH_BYTES_MAX: usize = 104;
 
@@ -134,14 +136,14 @@ impl Drop for ControlSocket {
 /// Binds the socket. It gets its mode under a temporary name, so that the real name never has wider
 /// rights.
 fn bind(dir: &Path) -> io::Result<UnixListener> {
-    let (path, fresh) = (dir.join(NAME), dir.join("control.sock.new"));
+    let (path, fresh) = (dir.join(NAME), dir.join(DRAFT));
     for old in [&path, &fresh] {
         match fs::remove_file(old) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    let listener = UnixListener::bind(&socket_path(dir, "control.sock.new")?.path)?;
+    let listener = UnixListener::bind(&socket_path(dir, DRAFT)?.path)?;
     fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
     fs::rename(&fresh, &path)?;
     Ok(listener)

@@ -74,7 +74,7 @@ pub fn remove_ephemeral_leftovers(parent: &Path) -> usize {
 fn is_private(path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     fs::symlink_metadata(path)
-        .is_ok_and(|found| found.is_dir() && found.uid() == own && found.mode() & 0o022 == 0)
+        .is_ok_and(|found| found.is_dir() && found.uid() == own && !trust::is_writable_by_others(&found))
 }
 
 /// Removes one directory, unless it has a living owner or holds anything else. Returns true if it

@@ -74,6 +74,8 @@ pub use write::{
 
 /// The name of the control socket in a data directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
+/// Its name until it has its mode.
+pub const CONTROL_SOCKET_DRAFT: &str = "control.sock.new";
 
 /// The durable state as the pipeline uses it: [`Store`], or [`MemoryStore`] in the simulation.
 pub trait Storage: Send {

@@ -54,7 +54,7 @@ impl Trusted {
 }
 
 /// Returns true if other users can write what `metadata` describes.
-fn is_writable_by_others(metadata: &Metadata) -> bool {
+pub(super) fn is_writable_by_others(metadata: &Metadata) -> bool {
     metadata.mode() & OTHERS_WRITE != 0
 }
 
@@ -178,7 +178,7 @@ pub(super) fn is_own_name(name: &std::ffi::OsStr) -> bool {
     let name = name.as_bytes();
     name == directory::LOCK.as_bytes()
         || name == super::CONTROL_SOCKET.as_bytes()
-        || name == [super::CONTROL_SOCKET.as_bytes(), b".new"].concat()
+        || name == super::CONTROL_SOCKET_DRAFT.as_bytes()
         || is_state(name)
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::look::{plain, shown};
+use super::look::shown;
 use super::{ChangeArgs, Exit, LogArgs};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app::Router;
-use crate::outside::escaped_json;
+use crate::outside::{escaped, escaped_json};
 use crate::pipeline::replay::{Ended, Replayed};
 use crate::settings::{self, Config};
 use crate::state::{DeadLetterFilter, Store, StoreReader};
@@ -156,7 +156,7 @@ impl<W: io::Write> Report<W> {
             Ended::Undecodable { reason } => format!("cannot be delivered: {reason}"),
             Ended::Gone => "was dropped meanwhile".to_owned(),
         };
-        writeln!(self.out, "{letter} {}: {}", plain(shown(destination)), plain(&why))
+        writeln!(self.out, "{letter} {}: {}", escaped(shown(destination)), escaped(&why))
     }
 
     /// Number of replays that ended, successful or not.

@@ -1,6 +1,5 @@
 //! `dlq list` and `dlq show`: read the store, even while a router owns it.
 
-use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ pub(super) fn list(
             cell(shown(&facts.subject)),
             facts.status.map_or_else(|| "-".into(), |status| status.to_string()),
             facts.attempts.to_string(),
-            plain(&facts.reason).into_owned(),
+            escaped(&facts.reason).into_owned(),
         ]);
         Ok(writeln!(out, "{line}")?)
     })?;
@@ -82,11 +81,6 @@ fn row(columns: [String; 8]) -> String {
 /// A dash for an empty value: an undecodable event has no destination and subject.
 pub(super) fn shown(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
-}
-
-/// Escapes text, so that it stays on one line and cannot control a terminal.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
-    escaped(text)
 }
 
 /// A time to the second, which is enough to find it in a log.
@@ -180,11 +174,11 @@ pub(super) fn show(
         let tried_for = Duration::from_micros(facts.last_us.abs_diff(facts.first_us));
         for (name, value) in [
             ("number", number.to_string()),
-            ("destination", plain(shown(&facts.destination)).into_owned()),
-            ("source", plain(&facts.source).into_owned()),
+            ("destination", escaped(shown(&facts.destination)).into_owned()),
+            ("source", escaped(&facts.source).into_owned()),
             ("id", facts.id.to_string()),
-            ("subject", plain(shown(&facts.subject)).into_owned()),
-            ("reason", plain(&facts.reason).into_owned()),
+            ("subject", escaped(shown(&facts.subject)).into_owned()),
+            ("reason", escaped(&facts.reason).into_owned()),
             ("status", status),
             ("tries", facts.attempts.to_string()),
             ("first try", state::shown(facts.first_us)),
@@ -194,7 +188,7 @@ pub(super) fn show(
         }
         match &payload {
             Kept::Event(event) => writeln!(out, "{:12} {}", "event", escaped_json(event.get()))?,
-            Kept::Raw(text) => writeln!(out, "{:12} {}", "undecoded", plain(text))?,
+            Kept::Raw(text) => writeln!(out, "{:12} {}", "undecoded", escaped(text))?,
         }
     }
     Ok(Exit::Done)

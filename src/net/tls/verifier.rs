@@ -107,10 +107,10 @@ impl Verifier {
     }
 
     /// Accepts the certificate, or returns the reason for refusing it.
-    fn judge(&self, presented: &Presented, thumbprint: &[u8; 32]) -> Result<(), String> {
+    fn judge(&self, presented: &Presented) -> Result<(), String> {
         match &self.trust {
             Trust::Anything => Ok(()),
-            Trust::Thumbprint(pinned) if pinned == thumbprint => Ok(()),
+            Trust::Thumbprint(pinned) if *pinned == thumbprint_of(presented.certificate) => Ok(()),
             Trust::Thumbprint(_) => {
                 let setting = self.server.setting();
                 Err(format!(
@@ -269,8 +269,12 @@ impl KnownRoots {
 
 /// The error for a refused certificate.
 fn refused(certificate: &CertificateDer<'_>, reason: String) -> rustls::Error {
-    let refused = RefusedCertificate { reason, thumbprint: Sha256::digest(certificate).into() };
+    let refused = RefusedCertificate { reason, thumbprint: thumbprint_of(certificate) };
     CertificateError::Other(OtherError(Arc::new(refused))).into()
+}
+
+fn thumbprint_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
 }
 
 fn colons(thumbprint: &[u8; 32]) -> String {
@@ -286,9 +290,8 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let thumbprint = Sha256::digest(certificate).into();
         let presented = Presented { certificate, intermediates, name, ocsp, now };
-        match self.judge(&presented, &thumbprint) {
+        match self.judge(&presented) {
             Ok(()) => Ok(ServerCertVerified::assertion()),
             Err(reason) => Err(refused(certificate, reason)),
         }

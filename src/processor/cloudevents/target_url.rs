@@ -68,15 +68,14 @@ impl Setting for TargetUrl {
     }
 
     fn write(&self, fields: &[Field], out: &mut Fields) -> Result<(), SecretError> {
-        let [url, file] = fields else { unreachable!("a URL has two keys") };
-        out.push(match self {
-            TargetUrl::Open(text) if text.is_empty() => return Ok(()),
-            TargetUrl::Open(text) => (url.key, Out::Text(text.clone())),
-            TargetUrl::Secret(secret, _) => match secret.path() {
-                Some(path) => (file.key, Out::Text(path.display().to_string())),
-                None => (url.key, Out::Text(secret.read()?.to_string())),
-            },
-        });
+        match self {
+            TargetUrl::Open(text) if text.is_empty() => {}
+            TargetUrl::Open(text) => {
+                let [url, _] = fields else { unreachable!("a URL has two keys") };
+                out.push((url.key, Out::Text(text.clone())));
+            }
+            TargetUrl::Secret(secret, _) => secret.write(fields, out)?,
+        }
         Ok(())
     }
 }
