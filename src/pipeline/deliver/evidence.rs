@@ -45,8 +45,7 @@ pub(super) struct EventKey {
 impl EventKey {
     /// The key of the first event of `item`.
     pub fn of(item: &LaneItem) -> Self {
-        let first = item.selection.to_selection().iter().next().unwrap_or_default();
-        EventKey { source: item.batch.source.index, identity: item.batch.records[first].identity }
+        EventKey { source: item.batch.source.index, identity: item.batch.records[item.first()].identity }
     }
 }
 

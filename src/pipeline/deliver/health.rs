@@ -33,9 +33,9 @@ pub(super) struct Health {
     openings: u32,
     /// Times that the breaker opened in total.
     opened: u64,
-    /// True if the breaker opened because the target refused every event. Only an accepted event
-    /// closes it then.
-    blamed: bool,
+    /// Time at which the breaker opened because the target refused every event. Only an accepted
+    /// event closes it then.
+    blamed_at: Option<Duration>,
     window_start: Duration,
     good: u32,
     bad: u32,
@@ -60,7 +60,7 @@ impl Default for Health {
             failures_in_row: 0,
             openings: 0,
             opened: 0,
-            blamed: false,
+            blamed_at: None,
             window_start: Duration::ZERO,
             good: 0,
             bad: 0,
@@ -139,7 +139,7 @@ impl Health {
         self.good += 1;
         self.failures_in_row = 0;
         self.openings = 0;
-        self.blamed = false;
+        self.blamed_at = None;
         self.state = State::Closed;
     }
 
@@ -165,7 +165,7 @@ impl Health {
         }
         self.bad += 1;
         self.failures_in_row += 1;
-        if self.blamed && self.state == State::Probing {
+        if self.is_blamed() && self.state == State::Probing {
             return self.open(now, policy, random);
         }
         let Some(breaker) = &policy.breaker else { return };
@@ -184,7 +184,7 @@ impl Health {
         if sent != self.opened {
             return;
         }
-        if self.blamed {
+        if self.is_blamed() {
             self.open(now, policy, random);
             return;
         }
@@ -196,13 +196,18 @@ impl Health {
 
     /// The target refuses every event. Only probes go to it until it accepts one.
     pub fn blame(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
-        self.blamed = true;
+        self.blamed_at.get_or_insert(now);
         self.open(now, policy, random);
     }
 
     /// Returns true from [`Health::blame`] on until an event is accepted.
     pub fn is_blamed(&self) -> bool {
-        self.blamed
+        self.blamed_at.is_some()
+    }
+
+    /// Returns true if the target has refused every event for longer than `age`.
+    pub fn is_blamed_for(&self, now: Duration, age: Duration) -> bool {
+        self.blamed_at.is_some_and(|since| now.saturating_sub(since) >= age)
     }
 
     fn open(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {

@@ -82,9 +82,14 @@ impl LaneItem {
         self.batch.size() * self.selection.len() / self.batch.records.len().max(1) + LANE_ITEM_BYTES
     }
 
+    /// Index of the first event in its batch.
+    pub fn first(&self) -> usize {
+        self.selection.to_selection().iter().next().unwrap_or_default()
+    }
+
     /// Bytes of the first event in a request.
     pub fn first_bytes(&self) -> usize {
-        self.selection.to_selection().iter().next().map_or(0, |i| size_estimate(&self.batch, i))
+        size_estimate(&self.batch, self.first())
     }
 
     /// Bytes of the events in a request.

@@ -1,5 +1,7 @@
 //! Asides: refused events, each moved to a lane of its own so that others pass.
 //!
+//! With `ordering: entity` this happens only if the destination has refused every event for long.
+//!
 //! ```text
 //!  lane of a source:  [refused] e2 e3 ...
 //!     step_aside ──►  lane of its own: [refused]    lane of the source: e2 e3 ...
@@ -13,7 +15,7 @@ use std::cmp::Reverse;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Lane, LaneKey, LaneState, Lanes, SHARED, is_replay, lane_of_source, merge};
+use super::{Lane, LaneKey, LaneState, Lanes, SHARED, is_replay, lane_of, lane_of_source, merge};
 use crate::pipeline::deliver::evidence::{EventKey, Trial};
 use crate::pipeline::deliver::item::LaneItem;
 use crate::pipeline::deliver::settings::Ordering;
@@ -63,9 +65,6 @@ impl Lanes {
     /// event alone.
     pub fn recall(&mut self, ordering: Ordering, age: impl Fn(&LaneItem) -> u8) -> Vec<(EventKey, Trial)> {
         let mut trials = Vec::new();
-        if ordering == Ordering::Entity {
-            return trials;
-        }
         let mut recalled: FxHashSet<LaneKey> = FxHashSet::default();
         for key in self.asides.keys() {
             let Some(lane) = self.lanes.get(key) else { continue };
@@ -82,7 +81,8 @@ impl Lanes {
         for item in merge(items, age) {
             let home = match ordering {
                 Ordering::Source => lane_of_source(item.batch.source.index),
-                Ordering::Entity | Ordering::None => SHARED,
+                Ordering::Entity => lane_of(&item.batch, item.first()),
+                Ordering::None => SHARED,
             };
             homes.entry(home).or_default().push(item);
         }

@@ -213,6 +213,43 @@ fn an_entity_that_is_refused_holds_up_no_other() {
     }
 }
 
+/// All probes would be poisonous events, and each would keep the healthy ones of its entity behind
+/// it. After `retry.maxAge` the probes pass them.
+#[test]
+fn poison_at_the_head_of_every_entity_does_not_keep_a_target_blamed() {
+    for blame in [Blame::Evidence, Blame::FirmEvidence] {
+        let mut policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
+        policy.retry.max_age = 120 * SECOND;
+        let outage = ..5 * SECOND;
+        let ran = run(policy, limits(1, false), 100, SECOND / 10, HOUR, &mut |now, key| {
+            (key < 7 || outage.contains(&now)).then_some(blame)
+        });
+        assert_eq!(ran.dead_keys().into_iter().collect::<BTreeSet<_>>(), (0..7).collect(), "{blame:?}");
+        assert_eq!(ran.accepted.len(), 93, "{blame:?}");
+        let first = ran.accepted.values().min().expect("some");
+        assert!(*first > 120 * SECOND, "{blame:?}: order is kept for that long, not {first:?}");
+        let of_entity = |entity| ran.world.received.iter().filter(move |key| **key % 7 == entity);
+        let overtaken = (0..7).filter(|entity| !of_entity(*entity).is_sorted()).count();
+        assert_eq!(overtaken, 0, "{blame:?}: healthy events keep their order");
+    }
+}
+
+/// An outage that outlasts `retry.maxAge` costs at most the order of the event that ends it.
+#[test]
+fn a_long_outage_keeps_the_order_of_entities_but_for_its_last_probe() {
+    let mut policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
+    policy.retry.max_age = 120 * SECOND;
+    let outage = ..1_200 * SECOND;
+    let ran = run(policy, limits(1, false), 400, SECOND / 2, HOUR, &mut |now, _| {
+        outage.contains(&now).then_some(Blame::Evidence)
+    });
+    assert_eq!((ran.dead.len(), ran.accepted.len()), (0, 400));
+    let received = ran.world.received.get(1..).expect("some");
+    for entity in 0..7 {
+        assert!(received.iter().filter(|key| **key % 7 == entity).is_sorted(), "{received:?}");
+    }
+}
+
 #[test]
 fn hold_keeps_strict_order() {
     let policy = Policy { ordering: Ordering::Source, on_refusal: OnRefusal::Hold, ..Policy::default() };
@@ -255,7 +292,9 @@ proptest! {
         interval_ms in prop_oneof![Just(0u64), 20u64..400],
         seed in any::<u64>(),
     ) {
-        let policy = Policy { ordering, concurrency, ..Policy::default() };
+        let mut policy = Policy { ordering, concurrency, ..Policy::default() };
+        // Ten times the longest outage; a run with poison at every head lasts that long.
+        policy.retry.max_age = 600 * SECOND;
         // Chance does not produce a status that speaks against the event.
         let firm = firm && !matches!(target, RandomTarget::Chance(_));
         let blame = if firm { Blame::FirmEvidence } else { Blame::Evidence };
