@@ -101,10 +101,13 @@ impl DeliveryEngine {
         let is_blamed = self.health.is_blamed();
         let has_others = self.lanes.get(key).is_some_and(|lane| !lane.items.is_empty());
         let steps_aside = match self.policy.ordering {
-            // All first events may be poisonous, and each probe would be one of them.
+            // All first events may be poisonous, and each probe would be one of them. Probes are
+            // rare, so these asides are few, and their bytes do not count.
             Ordering::Entity => {
-                let is_long = self.health.is_blamed_for(now, self.policy.retry.max_age);
-                is_long && trial.refusals >= 2 && has_room && (has_others || self.spool.has_lane(key))
+                self.health.is_blamed_for(now, self.policy.retry.max_age)
+                    && trial.refusals >= 2
+                    && self.lanes.asides() < ASIDES_MAX
+                    && (has_others || self.spool.has_lane(key))
             }
             // The event has an own lane, perhaps with others of the same request.
             Ordering::None => has_others && has_room,

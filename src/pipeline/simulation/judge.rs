@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::inside::Inside;
 use super::outside::Outside;
-use super::{EVENTS, ROUTED, name, ordering, sink_of, steps_aside, wants};
+use super::{ROUTED, name, ordering, sink_of, steps_aside, wants};
 use crate::pipeline::deliver::settings::Ordering;
 use crate::state::{DeadLetterFilter, ListedDeadLetter, Storage};
 
@@ -46,7 +46,7 @@ fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter],
         let mut of_lane = letters.iter().filter(|letter| letter.facts.destination == name(lane));
         of_lane.any(|letter| letter.facts.identity.key as usize == key)
     };
-    for key in 0..EVENTS {
+    for key in 0..outside.vcenter.len() {
         let (has, dead) = (target.has(key), is_dead(lane, key));
         let adopted = sink.is_some_and(|(_, sink)| sink.has(key));
         let refused_twice = sink.is_some_and(|(_, sink)| sink.refuses.contains(&key));

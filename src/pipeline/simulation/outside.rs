@@ -104,6 +104,12 @@ impl Outside {
         self.vcenter.push(Event { created_us, visible_us: created_us + delay, entity, unreadable });
     }
 
+    /// Creates an event that can be read at once.
+    pub(super) fn create_readable(&mut self) {
+        let (created_us, entity) = (self.now_us, self.below(ENTITIES));
+        self.vcenter.push(Event { created_us, visible_us: created_us, entity, unreadable: false });
+    }
+
     pub(super) fn page(&mut self, keys: &[usize], may_garble: bool) -> Bytes {
         let mut xml = String::from(
             r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><ReadNextEventsResponse xmlns="urn:vim25">"#,
