@@ -218,7 +218,7 @@ async fn pipeline_rate(address: SocketAddr, run: Run<'_>) -> f64 {
         concurrency: run.lanes,
         ..settings::DeliveryPolicy::default()
     };
-    let kind = settings::ProcessorKind::Blackhole;
+    let kind = settings::ProcessorKind::Blackhole(Default::default());
     let processors = vec![settings::ProcessorConfig { name: "a".into(), kind, delivery }];
     let config = Config::new(StateLocation::Dir(dir.path().into()), sources, processors);
     let inner = processor(address, run.path, ContentMode::Structured);

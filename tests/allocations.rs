@@ -133,7 +133,7 @@ fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
     let source = SourceConfig { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
     let processor = ProcessorConfig {
         name: "p".into(),
-        kind: ProcessorKind::Blackhole,
+        kind: ProcessorKind::Blackhole(Default::default()),
         delivery: DeliveryPolicy::default(),
     };
     let config = Config::new(StateLocation::Ephemeral, vec![source], vec![processor]);

@@ -154,19 +154,12 @@ fn vcenter_kind(format: ConfigFormat) -> &'static str {
 
 /// A processor's kind in the old router's words, and the address that it showed.
 fn target(kind: &ProcessorKind, format: ConfigFormat) -> (&'static str, String) {
-    match kind {
-        ProcessorKind::OpenFaas(openfaas) => ("openfaas", outside::readable(&openfaas.gateway)),
-        ProcessorKind::EventBridge(bridge) => {
-            let bus = &bridge.buses[0];
-            ("aws_event_bridge", bus.rules.first().unwrap_or(&bus.name).clone())
-        }
-        ProcessorKind::CloudEvents(target) if format == ConfigFormat::V1alpha1 => {
-            ("knative", target.url.shown())
-        }
-        ProcessorKind::CloudEvents(target) => ("cloudevents", target.url.shown()),
-        ProcessorKind::Console => ("console", "stdout".into()),
-        ProcessorKind::Blackhole => ("blackhole", String::new()),
-    }
+    let word = match (kind.word(), format) {
+        ("eventbridge", _) => "aws_event_bridge",
+        ("cloudevents", ConfigFormat::V1alpha1) => "knative",
+        (word, _) => word,
+    };
+    (word, kind.settings().shown())
 }
 
 /// The system's load over 1, 5 and 15 minutes; 0 where it is unknown.

@@ -56,6 +56,7 @@ pub struct Router {
     pipeline: Pipeline,
     sources: JoinSet<()>,
     stop: watch::Sender<bool>,
+    processors: Vec<Arc<dyn Processor>>,
     view: View,
     shutdown_timeout: Duration,
     /// Removes the state of an ephemeral run when it is dropped.
@@ -114,7 +115,7 @@ impl Router {
         // Start the pipeline.
         let pipeline = Pipeline::start(Parts {
             settings: pipeline_settings::pipeline(&config),
-            processors,
+            processors: processors.clone(),
             store,
             parse_threads: parse_threads(),
             spools: reads,
@@ -155,7 +156,19 @@ impl Router {
             invocations: invocations.into(),
             registries: pipeline.registries(),
         };
-        Ok(Router { supervisor, pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
+        let state_dir = dir;
+        let router = Router {
+            supervisor,
+            pipeline,
+            sources,
+            stop,
+            processors,
+            view,
+            shutdown_timeout,
+            ephemeral,
+            state_dir,
+        };
+        Ok(router)
     }
 
     /// The state that health checks and metrics read.
@@ -171,6 +184,12 @@ impl Router {
     /// The data directory of this run.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// Has processors open the files again that they write to. Returns true if there are any. Must
+    /// run within a tokio runtime.
+    pub fn reopen_files(&self) -> bool {
+        self.processors.iter().map(|processor| processor.reopen()).fold(false, |any, has| any | has)
     }
 
     /// The supervisor of all threads and tasks. The process must end when it reports a failure.
@@ -365,7 +384,7 @@ mod tests {
         let check = |configured: Protocol, payloads: &[Payload], expected: Protocol| {
             let processor = |payload: &Payload| ProcessorConfig {
                 name: "p".to_string(),
-                kind: ProcessorKind::Blackhole,
+                kind: ProcessorKind::Blackhole(Default::default()),
                 delivery: DeliveryPolicy {
                     envelope: EnvelopeOptions { payload: *payload, ..EnvelopeOptions::default() },
                     ..DeliveryPolicy::default()
@@ -392,7 +411,7 @@ mod tests {
         let check = |bytes: &[u64], expected: u64| {
             let processor = |bytes_max: &u64| ProcessorConfig {
                 name: bytes_max.to_string(),
-                kind: ProcessorKind::Blackhole,
+                kind: ProcessorKind::Blackhole(Default::default()),
                 delivery: DeliveryPolicy {
                     overflow: Overflow { bytes_max: *bytes_max, ..Overflow::default() },
                     ..DeliveryPolicy::default()

@@ -225,6 +225,8 @@ macro_rules! settings {
             fn read(found: &$crate::config::CheckedMap) -> Self {
                 let mut members = <Self as $crate::config::Group>::BLOCK.members.iter();
                 let mut next = || members.next().expect("the table has every member");
+                // A block without keys has no use for them.
+                let _ = (found, &mut next);
                 Self {$(
                     $member: {
                         let _member = next();
@@ -239,6 +241,7 @@ macro_rules! settings {
             ) -> Result<(), $crate::config::SecretError> {
                 let mut members = <Self as $crate::config::Group>::BLOCK.members.iter();
                 let mut next = || members.next().expect("the table has every member");
+                let _ = (&out, &mut next);
                 $(
                     let _member = next();
                     $crate::config::declare::write_member!(
@@ -307,27 +310,6 @@ macro_rules! words {
     };
 }
 
-/// The table of a variant.
-macro_rules! variant_block {
-    ($settings:ty;) => {
-        <$settings as $crate::config::Group>::BLOCK
-    };
-    (; $doc:literal) => {
-        &{
-            let mut block = $crate::config::Block::new("", &[]);
-            block.doc = $doc;
-            block
-        }
-    };
-}
-
-/// Binds the settings of a variant.
-macro_rules! bind {
-    ($name:ident, $settings:ty) => {
-        $name
-    };
-}
-
 /// Declares an enumeration by the `type` of a map: each variant adds its settings to those of the
 /// map. The documentation of a variant is the meaning of its word. `unknown` is the placeholder for
 /// a wrong type, which was reported.
@@ -337,15 +319,14 @@ macro_rules! kinds {
         $vis:vis enum $name:ident, unknown $unknown:expr; {
             $(
                 $(#[doc = $doc:literal])*
-                $variant:ident $(($settings:ty))? = $word:literal
-                    $(, described $described:literal)?
+                $variant:ident($settings:ty) = $word:literal
                     $(, changed [$($changed:expr),+])?;
             )+
         }
     ) => {
         $(#[$attribute])*
         $vis enum $name {
-            $($(#[doc = $doc])* $variant $(($settings))?,)+
+            $($(#[doc = $doc])* $variant($settings),)+
         }
 
         impl $name {
@@ -355,7 +336,7 @@ macro_rules! kinds {
             pub(crate) const VARIANTS: &'static [$crate::config::declare::Variant] = &[$(
                 $crate::config::declare::Variant {
                     word: $word,
-                    block: $crate::config::declare::variant_block!($($settings)?; $($described)?),
+                    block: <$settings as $crate::config::Group>::BLOCK,
                     changed: &[$($($changed),+)?],
                 }
             ),+];
@@ -366,7 +347,7 @@ macro_rules! kinds {
 
             fn read(found: &$crate::config::CheckedMap, _: &[$crate::config::Field]) -> Self {
                 match found.variant {
-                    $($word => Self::$variant $((<$settings as $crate::config::Group>::read(found)))?,)+
+                    $($word => Self::$variant(<$settings as $crate::config::Group>::read(found)),)+
                     _ => $unknown,
                 }
             }
@@ -377,10 +358,9 @@ macro_rules! kinds {
                 out: &mut $crate::config::Fields,
             ) -> Result<(), $crate::config::SecretError> {
                 match self {$(
-                    Self::$variant $(($crate::config::declare::bind!(settings, $settings)))? => {
+                    Self::$variant(settings) => {
                         out.push((fields[0].key, $crate::config::declare::Out::Text($word.into())));
-                        $(<$settings as $crate::config::Group>::write(settings, out)?;)?
-                        Ok(())
+                        <$settings as $crate::config::Group>::write(settings, out)
                     }
                 )+}
             }
@@ -388,6 +368,4 @@ macro_rules! kinds {
     };
 }
 
-pub(crate) use {
-    bind, joined, kinds, member, read_member, settings, table, variant_block, words, write_member,
-};
+pub(crate) use {joined, kinds, member, read_member, settings, table, words, write_member};

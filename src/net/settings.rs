@@ -20,6 +20,17 @@ pub enum Auth {
     },
 }
 
+impl Auth {
+    /// The secret in it, with the path of its field below `path`.
+    pub(crate) fn secrets(&self, path: &str) -> Option<(String, &Secret)> {
+        match self {
+            Auth::None => None,
+            Auth::Basic { password, .. } => Some((format!("{path}.password"), password)),
+            Auth::Bearer { token } => Some((format!("{path}.token"), token)),
+        }
+    }
+}
+
 settings! {
     /// Basic authentication (`username` and `password`) or a bearer token.
     #[derive(Debug)]
@@ -178,6 +189,16 @@ settings! {
         /// Certificates to accept from, and to present to, a proxy whose URL begins with
         /// `https://`. `tls` does not apply to it.
         pub proxy_tls: ClientTls = key("proxyTls", block::<ClientTls>());
+    }
+}
+
+impl HttpClient {
+    /// The secret of the proxy, with the path of its field.
+    pub(crate) fn secrets(&self) -> Option<(String, &Secret)> {
+        match &self.proxy {
+            Proxy::Url { auth, .. } => auth.secrets("proxy"),
+            Proxy::Environment | Proxy::Direct => None,
+        }
     }
 }
 

@@ -1,6 +1,27 @@
 //! Accepts every event and drops it, to measure the cost of the router itself.
 
+use std::sync::Arc;
+
+use super::settings::{KindSettings, MakeError};
 use super::{BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
+use crate::cloudevents::Envelope;
+use crate::config::declare::*;
+
+settings! {
+    /// Accepts every event and drops it, for measurements.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct BlackholeConfig in "", with defaults {}
+}
+
+impl KindSettings for BlackholeConfig {
+    fn make(&self, _: Envelope) -> Result<Arc<dyn Processor>, MakeError> {
+        Ok(Arc::new(Blackhole))
+    }
+
+    fn shown(&self) -> String {
+        String::new()
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Blackhole;

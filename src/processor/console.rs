@@ -9,9 +9,27 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::settings::{KindSettings, MakeError};
 use super::{Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
+use crate::config::declare::*;
 use crate::limits::{CONSOLE_BYTES_MAX, CONSOLE_TIMEOUT};
+
+settings! {
+    /// Writes events to stdout, one JSON event per line.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsoleConfig in "", with defaults {}
+}
+
+impl KindSettings for ConsoleConfig {
+    fn make(&self, envelope: Envelope) -> Result<Arc<dyn Processor>, MakeError> {
+        Ok(Arc::new(Console::new(envelope)))
+    }
+
+    fn shown(&self) -> String {
+        "stdout".into()
+    }
+}
 
 /// Writes events as lines.
 pub struct Console {

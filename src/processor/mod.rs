@@ -9,7 +9,8 @@
 //!                   ◄─ DeliveryOutcome ──┘
 //! ```
 //!
-//! A new processor is a file here, a line in `app::build` and an example configuration.
+//! A new processor is a folder here with its settings, one line in `settings::processor`, and an
+//! example configuration.
 //!
 //! INVARIANT: a processor does not retry, reorder or remember events. It sends one
 //! [`DeliveryRequest`] once, and the type of its answer tells the fate of every event in it.
@@ -27,6 +28,8 @@ mod referred;
 mod refresh;
 mod secret_target;
 mod selector;
+pub mod settings;
+mod target;
 
 use std::future::Future;
 use std::pin::Pin;

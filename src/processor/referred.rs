@@ -14,64 +14,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use hyper::Uri;
-
 use super::Failure;
 use super::kubernetes::AddressResolver;
+use super::target::{Target, TargetOptions};
 use crate::limits::{ADDRESS_AGE_MAX, ADDRESS_CHECK_PAUSE};
-use crate::net::{HttpError, Version, address, target_uri};
-use crate::outside;
-use crate::processor::client::{TargetClient, target_failure};
-use crate::processor::cloudevents::settings::CloudEventsConfig as Settings;
-use crate::redact::Former;
-
-/// The address of a target, and the client that sends to it.
-pub struct Target {
-    pub uri: Uri,
-    pub client: TargetClient,
-    /// The address for people to see.
-    pub shown: String,
-    /// The parts of the address that are redacted.
-    #[expect(dead_code, reason = "keeps them redacted")]
-    secrets: Former,
-}
-
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Target").field("shown", &self.shown).finish_non_exhaustive()
-    }
-}
-
-impl Target {
-    /// A target whose address may be seen, except for the tokens in it.
-    pub fn new(url: &str, settings: &Settings) -> Result<Self, HttpError> {
-        let secrets = outside::hidden_parts(url);
-        let (uri, client) = Target::parts(url, settings)?;
-        Ok(Target { shown: address(&uri), uri, client, secrets: Former::of(&secrets) })
-    }
-
-    /// A target whose address is a secret.
-    pub fn secret(url: &str, settings: &Settings) -> Result<Self, HttpError> {
-        // Before anything can fail: a message may repeat the address.
-        let secrets = Former::of(&outside::secret_parts(url));
-        let shown = outside::secret_name(url);
-        let (uri, client) = Target::parts(url, settings)?;
-        Ok(Target { uri, client: client.named(shown.clone()), shown, secrets })
-    }
-
-    fn parts(url: &str, settings: &Settings) -> Result<(Uri, TargetClient), HttpError> {
-        let uri = target_uri(url)?;
-        let client =
-            TargetClient::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
-        Ok((uri, client))
-    }
-}
+use crate::net::target_uri;
+use crate::processor::client::target_failure;
 
 /// A target that Kubernetes knows the address of.
 #[derive(Debug)]
 pub struct ReferredTarget {
     resolver: AddressResolver,
-    settings: Settings,
+    options: TargetOptions,
     /// Held during a lookup, so that requests that start together look up once.
     lookup: tokio::sync::Mutex<()>,
     known: Mutex<Option<KnownAddress>>,
@@ -96,9 +50,9 @@ impl KnownAddress {
 }
 
 impl ReferredTarget {
-    pub fn new(resolver: AddressResolver, settings: &Settings) -> Self {
+    pub fn new(resolver: AddressResolver, options: TargetOptions) -> Self {
         let (lookup, known) = (tokio::sync::Mutex::default(), Mutex::default());
-        ReferredTarget { resolver, settings: settings.clone(), lookup, known }
+        ReferredTarget { resolver, options, lookup, known }
     }
 
     /// The target at the last known address.
@@ -151,8 +105,8 @@ impl ReferredTarget {
         {
             return Ok(Arc::clone(known));
         }
-        let target = Target::new(&url, &self.settings)
-            .map_err(|error| target_failure(format!("{object}: {error}")))?;
+        let target =
+            Target::new(&url, &self.options).map_err(|error| target_failure(format!("{object}: {error}")))?;
         let new = &target.shown;
         match known {
             None => tracing::info!(object, address = new, "found the address in Kubernetes"),

@@ -8,17 +8,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::referred::Target;
+use super::target::{Target, TargetOptions};
 use crate::config::Secret;
 use crate::net::{FileTimer, HeadersError, HttpError, target_uri};
 use crate::outside;
-use crate::processor::cloudevents::settings::CloudEventsConfig as Settings;
 use crate::redact::Former;
 
 #[derive(Debug)]
 pub struct SecretTarget {
     url: Secret,
-    settings: Settings,
+    options: TargetOptions,
     now: ArcSwap<Target>,
     /// The parts of the last URLs, which a target may still mention.
     former: Former,
@@ -26,14 +25,14 @@ pub struct SecretTarget {
 }
 
 impl SecretTarget {
-    pub fn new(url: &Secret, settings: &Settings) -> Result<Self, HttpError> {
+    pub fn new(url: &Secret, options: TargetOptions) -> Result<Self, HttpError> {
         let read = url.read().map_err(HeadersError::from)?;
         Ok(SecretTarget {
             url: url.clone(),
-            settings: settings.clone(),
-            now: ArcSwap::from_pointee(Target::secret(&read, settings)?),
+            now: ArcSwap::from_pointee(Target::secret(&read, &options)?),
             former: Former::of(&outside::secret_parts(&read)),
             timer: FileTimer::default(),
+            options,
         })
     }
 
@@ -62,7 +61,7 @@ impl SecretTarget {
         };
         let parts = outside::secret_parts(&url);
         self.former.keep_all(parts.iter().map(String::as_str));
-        match Target::secret(&url, &self.settings) {
+        match Target::secret(&url, &self.options) {
             Ok(new) => {
                 tracing::info!(target = new.shown, old = target.shown, "using a changed secret URL");
                 self.now.store(Arc::new(new));

@@ -143,7 +143,7 @@ impl<'a> JsonArrayBuilder<'a> {
     }
 
     fn processor(&mut self) -> (String, ProcessorKind) {
-        let nothing = (String::new(), ProcessorKind::Blackhole);
+        let nothing = (String::new(), ProcessorKind::Blackhole(Default::default()));
         let Some(element) = self.last(&["processor"]) else { return nothing };
         match self.provider(element, &["openfaas", "aws_event_bridge"]) {
             "openfaas" => {

@@ -17,9 +17,8 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     state(&mut config, &found, env, problems);
     let blocks = found.blocks("processors");
     for (processor, found) in config.processors.iter_mut().zip(&blocks) {
-        if let ProcessorKind::CloudEvents(target) = &mut processor.kind {
-            target.complete(&mut processor.delivery.envelope.extensions, found, env, problems);
-        }
+        let extensions = &mut processor.delivery.envelope.extensions;
+        processor.kind.settings_mut().complete(extensions, found, env, problems);
     }
     distinct_names(&found.blocks("sources"), "source", problems);
     distinct_names(&blocks, "processor", problems);

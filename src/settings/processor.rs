@@ -1,12 +1,10 @@
-//! The settings of a processor, by its `type`. The settings that every processor has are in
-//! [`DeliveryPolicy`].
+//! The settings of a processor, by its `type`, and the registry of all types. The settings that
+//! every processor has are in [`DeliveryPolicy`].
 
 use crate::config::Group;
 use crate::config::declare::*;
 use crate::pipeline::deliver::settings::DeliveryPolicy;
-use crate::processor::cloudevents::settings::CloudEventsConfig;
-use crate::processor::eventbridge::settings::EventBridgeConfig;
-use crate::processor::openfaas::settings::OpenFaasConfig;
+use crate::processor::settings::KindSettings;
 
 /// No order by default, unlike other processors.
 const EVENTBRIDGE_ORDERING: Field = DeliveryPolicy::BLOCK.field("ordering").or("none");
@@ -27,18 +25,54 @@ settings! {
     variants ProcessorKind;
 }
 
-kinds! {
-    #[derive(Clone, Debug, PartialEq)]
-    pub enum ProcessorKind, unknown ProcessorKind::Blackhole; {
-        /// any CloudEvents target over HTTP: Knative, webhooks
-        CloudEvents(CloudEventsConfig) = "cloudevents";
-        /// the functions of an OpenFaaS gateway
-        OpenFaas(OpenFaasConfig) = "openfaas";
-        /// AWS EventBridge
-        EventBridge(EventBridgeConfig) = "eventbridge", changed [EVENTBRIDGE_ORDERING];
-        /// stdout, one JSON event per line
-        Console = "console", described "Writes events to stdout, one JSON event per line.";
-        /// accepts every event and drops it
-        Blackhole = "blackhole", described "Accepts every event and drops it, for measurements.";
-    }
+/// Declares [`ProcessorKind`] from one line for each kind: its meaning, its settings and its word.
+macro_rules! registry {
+    ($(
+        $(#[doc = $doc:literal])*
+        $variant:ident($settings:ty) = $word:literal $(, changed [$($changed:expr),+])?;
+    )+) => {
+        kinds! {
+            #[derive(Clone, Debug, PartialEq)]
+            pub enum ProcessorKind, unknown ProcessorKind::Blackhole(defaults()); {
+                $(
+                    $(#[doc = $doc])*
+                    $variant($settings) = $word $(, changed [$($changed),+])?;
+                )+
+            }
+        }
+
+        impl ProcessorKind {
+            /// The `type` in a configuration.
+            pub(crate) fn word(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $word,)+
+                }
+            }
+
+            pub(crate) fn settings(&self) -> &dyn KindSettings {
+                match self {
+                    $(Self::$variant(settings) => settings,)+
+                }
+            }
+
+            pub(crate) fn settings_mut(&mut self) -> &mut dyn KindSettings {
+                match self {
+                    $(Self::$variant(settings) => settings,)+
+                }
+            }
+        }
+    };
+}
+
+registry! {
+    /// any CloudEvents target over HTTP: Knative, webhooks
+    CloudEvents(crate::processor::cloudevents::settings::CloudEventsConfig) = "cloudevents";
+    /// the functions of an OpenFaaS gateway
+    OpenFaas(crate::processor::openfaas::settings::OpenFaasConfig) = "openfaas";
+    /// AWS EventBridge
+    EventBridge(crate::processor::eventbridge::settings::EventBridgeConfig) = "eventbridge", changed [EVENTBRIDGE_ORDERING];
+    /// stdout, one JSON event per line
+    Console(crate::processor::console::ConsoleConfig) = "console";
+    /// accepts every event and drops it
+    Blackhole(crate::processor::blackhole::BlackholeConfig) = "blackhole";
 }

@@ -66,9 +66,9 @@ impl References<'_> {
                 self.problems.error(line, &path, no_such("processor", name, names));
                 continue;
             };
-            if matches!(sink.kind, ProcessorKind::OpenFaas(_) | ProcessorKind::EventBridge(_)) {
+            if sink.kind.settings().selects() {
                 let message = format!(
-                    "`{name}` selects events by functions or rules, so a dead letter might go nowhere; name a processor of type `cloudevents`, `console` or `blackhole`"
+                    "`{name}` selects events by functions or rules, so a dead letter might go nowhere; name a processor of another type, such as `cloudevents` or `file`"
                 );
                 self.problems.error(line, &path, message);
             }

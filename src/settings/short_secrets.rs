@@ -8,34 +8,14 @@ use crate::redact::is_redactable;
 /// it: the path of its field, and a message. Headers are left out: most of them are no secrets.
 pub fn short_secrets(config: &Config) -> Vec<String> {
     let mut all: Vec<(String, &Secret)> = Vec::new();
-    all.extend(of_auth("admin.auth", &config.admin.auth));
+    all.extend(config.admin.auth.secrets("admin.auth"));
     for (at, source) in config.sources.iter().enumerate() {
         let SourceKind::Vcenter(vcenter) = &source.kind;
         all.push((format!("sources[{at}].password"), &vcenter.password));
     }
     for (at, processor) in config.processors.iter().enumerate() {
-        let path = format!("processors[{at}].auth");
-        let http = match &processor.kind {
-            ProcessorKind::CloudEvents(target) => {
-                all.extend(of_auth(&path, &target.auth));
-                &target.http
-            }
-            ProcessorKind::OpenFaas(openfaas) => {
-                all.extend(of_auth(&path, &openfaas.auth));
-                &openfaas.http
-            }
-            ProcessorKind::EventBridge(bridge) => {
-                if let AwsAuth::AccessKey { secret_access_key, session_token, .. } = &bridge.auth {
-                    all.push((format!("{path}.secretAccessKey"), secret_access_key));
-                    all.extend(session_token.iter().map(|token| (format!("{path}.sessionToken"), token)));
-                }
-                &bridge.http
-            }
-            ProcessorKind::Console | ProcessorKind::Blackhole => continue,
-        };
-        if let Proxy::Url { auth, .. } = &http.proxy {
-            all.extend(of_auth(&format!("processors[{at}].proxy"), auth));
-        }
+        let secrets = processor.kind.settings().secrets();
+        all.extend(secrets.into_iter().map(|(path, secret)| (format!("processors[{at}].{path}"), secret)));
     }
     // An unreadable file is reported where it is used.
     let is_short =
@@ -48,12 +28,4 @@ pub fn short_secrets(config: &Config) -> Vec<String> {
             )
         })
         .collect()
-}
-
-fn of_auth<'a>(path: &str, auth: &'a Auth) -> Option<(String, &'a Secret)> {
-    match auth {
-        Auth::None => None,
-        Auth::Basic { password, .. } => Some((format!("{path}.password"), password)),
-        Auth::Bearer { token } => Some((format!("{path}.token"), token)),
-    }
 }

@@ -178,7 +178,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     vcenter.tls.ca_files = ca_files;
     let processor = match found.maybe_block("eventProcessor") {
         Some(processor) => builder.processor(processor),
-        None => (String::new(), ProcessorKind::Blackhole),
+        None => (String::new(), ProcessorKind::Blackhole(Default::default())),
     };
     let admin = match found.maybe_block("metricsProvider").and_then(|metrics| metrics.maybe_block("default"))
     {
@@ -279,7 +279,7 @@ impl V1alpha1Builder<'_> {
             "knative" => self.typed(processor, "knative", &KNATIVE).map(|block| self.knative(&block)),
             _ => None,
         };
-        (self.name(processor), kind.unwrap_or(ProcessorKind::Blackhole))
+        (self.name(processor), kind.unwrap_or(ProcessorKind::Blackhole(Default::default())))
     }
 
     fn openfaas(&mut self, block: &CheckedMap) -> ProcessorKind {

@@ -98,7 +98,7 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
             .iter()
             .map(|name| settings::ProcessorConfig {
                 name: name_of(name).to_string(),
-                kind: settings::ProcessorKind::Blackhole,
+                kind: settings::ProcessorKind::Blackhole(Default::default()),
                 delivery: settings::DeliveryPolicy {
                     dead_letter: name.split_once('>').map(|(_, sink)| sink.to_string()),
                     ordering: if name.starts_with("entity") {

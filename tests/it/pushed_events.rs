@@ -87,7 +87,7 @@ fn config(dir: &Path) -> Config {
     };
     let processor = |name: &str| settings::ProcessorConfig {
         name: name.into(),
-        kind: settings::ProcessorKind::Blackhole,
+        kind: settings::ProcessorKind::Blackhole(Default::default()),
         delivery: settings::DeliveryPolicy {
             retry: settings::Retry { attempts: 1, ..settings::Retry::default() },
             ..settings::DeliveryPolicy::default()

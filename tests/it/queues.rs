@@ -90,7 +90,7 @@ async fn queues_stay_within_their_bounds_under_load() {
         vec![settings::SourceConfig { name: "vc".into(), kind: settings::SourceKind::Vcenter(vcenter) }];
     let processor = |name: &str| settings::ProcessorConfig {
         name: name.to_string(),
-        kind: settings::ProcessorKind::Blackhole,
+        kind: settings::ProcessorKind::Blackhole(Default::default()),
         delivery: settings::DeliveryPolicy {
             ordering: if name == "entity" { settings::Ordering::Entity } else { settings::Ordering::None },
             dead_letter: (name == "adopted").then(|| "sink".to_string()),

@@ -32,7 +32,7 @@ settings! {
         pub breaker: Option<Breaker> = key("breaker", block::<Breaker>());
         /// Handling of events that arrive faster than the target takes them.
         pub overflow: Overflow = key("overflow", block::<Overflow>());
-        /// Name of a processor (`cloudevents`, `console` or `blackhole`) that gets the events that
+        /// Name of a processor (not of type `openfaas` or `eventbridge`) that gets the events that
         /// would become dead letters, with the attributes `knativeerrordest`, `knativeerrorcode`
         /// and `knativeerrordata`. Events that it refuses go to its own `deadLetterTo`, and finally
         /// to the dead letters. Without `routes` it gets no other events. Default: events become
@@ -66,8 +66,8 @@ words! {
 }
 
 settings! {
-    /// Only `cloudevents` with `mode: batched` and `eventbridge` send more than one event in a
-    /// request.
+    /// Only `cloudevents` with `mode: batched`, `eventbridge`, `file` and `console` take more than
+    /// one event in a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct BatchLimits in "batch", with defaults {
         /// The most events in a request. `cloudevents` sends at most 1,000, and `eventbridge` at

@@ -20,8 +20,9 @@ use crate::net::{HttpError, request};
 use crate::processor::cloudevents::settings::{CloudEventsConfig as Settings, ContentMode};
 use crate::processor::cloudevents::target_url::TargetUrl;
 use crate::processor::kubernetes::{AddressResolver, Cluster};
-use crate::processor::referred::{ReferredTarget, Target};
+use crate::processor::referred::ReferredTarget;
 use crate::processor::secret_target::SecretTarget;
+use crate::processor::target::{Target, TargetOptions};
 use crate::processor::{
     BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
@@ -60,12 +61,14 @@ impl CloudEvents {
         settings: &Settings,
         envelope: Envelope,
     ) -> Result<Self, HttpError> {
+        let Settings { auth, headers, http, .. } = settings.clone();
+        let options = TargetOptions { auth, headers, http };
         let place = match (&settings.reference, &settings.url) {
-            (None, TargetUrl::Secret(url, _)) => Place::Secret(Box::new(SecretTarget::new(url, settings)?)),
-            (None, TargetUrl::Open(url)) => Place::Fixed(Arc::new(Target::new(url, settings)?)),
+            (None, TargetUrl::Secret(url, _)) => Place::Secret(Box::new(SecretTarget::new(url, options)?)),
+            (None, TargetUrl::Open(url)) => Place::Fixed(Arc::new(Target::new(url, &options)?)),
             (Some(reference), _) => {
                 let resolver = AddressResolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?;
-                Place::Referred(Box::new(ReferredTarget::new(resolver, settings)))
+                Place::Referred(Box::new(ReferredTarget::new(resolver, options)))
             }
         };
         Ok(CloudEvents { place, mode: settings.mode, envelope })

@@ -1,13 +1,19 @@
 //! The settings of a CloudEvents target over HTTP.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
+use super::CloudEvents;
 use super::target_url::{TargetUrl, check_url_file};
+use crate::cloudevents::Envelope;
 use crate::cloudevents::settings::Extensions;
 use crate::config::check::Env;
 use crate::config::declare::*;
 use crate::config::{Secret, scalar};
 use crate::net::settings::{Auth, AuthKeys, HttpClient, warn_clear_text};
+use crate::processor::Processor;
+use crate::processor::settings::{KindSettings, MakeError};
 
 settings! {
     /// POSTs events to a URL as CloudEvents 1.0.
@@ -41,10 +47,23 @@ impl CloudEventsConfig {
     pub fn new(url: impl Into<TargetUrl>) -> Self {
         CloudEventsConfig { url: url.into(), ..defaults() }
     }
+}
 
-    /// Takes the URL from the environment if the file names no target, and checks what depends on
-    /// the environment.
-    pub(crate) fn complete(
+impl KindSettings for CloudEventsConfig {
+    fn make(&self, envelope: Envelope) -> Result<Arc<dyn Processor>, MakeError> {
+        Ok(Arc::new(CloudEvents::new(self, envelope)?))
+    }
+
+    fn shown(&self) -> String {
+        self.url.shown()
+    }
+
+    fn secrets(&self) -> Vec<(String, &Secret)> {
+        self.auth.secrets("auth").into_iter().chain(self.http.secrets()).collect()
+    }
+
+    /// Takes the URL from the environment if the file names no target.
+    fn complete(
         &mut self,
         extensions: &mut Extensions,
         found: &CheckedMap,
@@ -106,6 +125,11 @@ fn check_cloudevents(found: &CheckedMap, problems: &mut Problems) {
     if found.text("mode") != ContentMode::Batched.word() {
         warn_one_by_one(found, problems);
     }
+    check_authorization(found, problems);
+}
+
+/// Reports credentials that are given twice.
+pub(crate) fn check_authorization(found: &CheckedMap, problems: &mut Problems) {
     let is_auth = |(name, _): &(String, String)| name.eq_ignore_ascii_case("authorization");
     if found.maybe_block("auth").is_some() && found.map("headers").iter().any(is_auth) {
         let message = "`Authorization` and `auth` exclude each other; keep one";
@@ -121,7 +145,7 @@ pub(crate) fn warn_one_by_one(found: &CheckedMap, problems: &mut Problems) {
     }
 }
 
-static HEADERS: MapFormat = MapFormat {
+pub(crate) static HEADERS: MapFormat = MapFormat {
     allowed: "a map of header names to values",
     has_secrets: true,
     check: |name, value| scalar::check_header(name, value).map_err(Into::into),

@@ -1,12 +1,17 @@
 //! The settings of AWS EventBridge.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::EventBridge;
+use crate::cloudevents::Envelope;
 use crate::config::check::distinct_names;
 use crate::config::declare::*;
 use crate::config::{Secret, SecretError};
 use crate::net::settings::{ClientTls, HttpClient};
+use crate::processor::Processor;
+use crate::processor::settings::{KindSettings, MakeError};
 
 settings! {
     /// Sends an event to an AWS EventBridge bus if a rule of the bus matches it.
@@ -37,6 +42,32 @@ impl EventBridgeConfig {
     /// A region's `default` bus with every other setting at its default.
     pub fn new(region: impl Into<String>) -> Self {
         EventBridgeConfig { region: region.into(), ..defaults() }
+    }
+}
+
+impl KindSettings for EventBridgeConfig {
+    fn make(&self, envelope: Envelope) -> Result<Arc<dyn Processor>, MakeError> {
+        Ok(Arc::new(EventBridge::new(self, envelope)?))
+    }
+
+    /// The first rule or bus, as the old router showed it.
+    fn shown(&self) -> String {
+        let bus = &self.buses[0];
+        bus.rules.first().unwrap_or(&bus.name).clone()
+    }
+
+    fn secrets(&self) -> Vec<(String, &Secret)> {
+        let mut all = Vec::new();
+        if let AwsAuth::AccessKey { secret_access_key, session_token, .. } = &self.auth {
+            all.push(("auth.secretAccessKey".to_owned(), secret_access_key));
+            all.extend(session_token.iter().map(|token| ("auth.sessionToken".to_owned(), token)));
+        }
+        all.extend(self.http.secrets());
+        all
+    }
+
+    fn selects(&self) -> bool {
+        true
     }
 }
 

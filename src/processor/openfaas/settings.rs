@@ -1,11 +1,17 @@
 //! The settings of an OpenFaaS gateway.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::OpenFaas;
+use crate::cloudevents::Envelope;
 use crate::config::declare::*;
-use crate::config::scalar;
+use crate::config::{Secret, scalar};
 use crate::net::settings::{Auth, BasicAuthKeys, HttpClient, warn_clear_text};
+use crate::outside;
+use crate::processor::Processor;
 use crate::processor::cloudevents::settings::warn_one_by_one;
+use crate::processor::settings::{KindSettings, MakeError};
 
 settings! {
     /// Invokes each function whose annotation `topic` matches the subject of the event. Each
@@ -47,6 +53,24 @@ impl OpenFaasConfig {
     /// A gateway with every other setting at its default.
     pub fn new(gateway: impl Into<String>) -> Self {
         OpenFaasConfig { gateway: gateway.into(), ..defaults() }
+    }
+}
+
+impl KindSettings for OpenFaasConfig {
+    fn make(&self, envelope: Envelope) -> Result<Arc<dyn Processor>, MakeError> {
+        Ok(Arc::new(OpenFaas::new(self, envelope)?))
+    }
+
+    fn shown(&self) -> String {
+        outside::readable(&self.gateway)
+    }
+
+    fn secrets(&self) -> Vec<(String, &Secret)> {
+        self.auth.secrets("auth").into_iter().chain(self.http.secrets()).collect()
+    }
+
+    fn selects(&self) -> bool {
+        true
     }
 }
 

@@ -142,7 +142,7 @@ impl Cell {
             vec![settings::SourceConfig { name: "vc".into(), kind: settings::SourceKind::Vcenter(vcenter) }];
         let settings = |(name, _): &(&str, _)| settings::ProcessorConfig {
             name: name.to_string(),
-            kind: settings::ProcessorKind::Blackhole,
+            kind: settings::ProcessorKind::Blackhole(Default::default()),
             delivery: settings::DeliveryPolicy {
                 concurrency: self.concurrency,
                 ..column::delivery(self.column)
@@ -381,7 +381,7 @@ pub async fn dns(column: Column) {
     cell.until_taken(10);
     assert!(cell.stop(LIMIT).await);
     cell.start("http://no-such-host.invalid").await;
-    if matches!(column, Column::CloudEvents | Column::Knative) {
+    if matches!(column, Column::CloudEvents | Column::Http | Column::Knative) {
         cell.push(0, 0..10).await;
         cell.push(1, 10..EVENTS).await;
     }
