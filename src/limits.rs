@@ -8,6 +8,7 @@
 
 mod connections;
 mod lanes;
+mod processors;
 mod seen;
 mod text;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use connections::*;
 pub use lanes::*;
+pub use processors::*;
 pub use seen::*;
 pub use text::*;
 

@@ -94,7 +94,7 @@ impl TableReader<'_> {
                 continue;
             }
             found.given.push(field.key);
-            if entry.value.text().is_some_and(|text| self.expanded(text).is_ok_and(|done| done != text)) {
+            if self.has_variable(&entry.value) {
                 found.variables.push(field.key);
             }
             let value = self.value(&entry.value, field.kind, &join(path, field.key), entry.line);
@@ -126,6 +126,14 @@ impl TableReader<'_> {
                 self.problems.error(found.line, &found.path, message);
             }
             found.fill(field);
+        }
+    }
+
+    /// Returns true if a scalar, or a value of a map, has a variable in it.
+    fn has_variable(&self, node: &Node) -> bool {
+        match &node.data {
+            NodeData::Map(entries) => entries.iter().any(|entry| self.has_variable(&entry.value)),
+            _ => node.text().is_some_and(|text| self.expanded(text).is_ok_and(|done| done != text)),
         }
     }
 

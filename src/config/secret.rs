@@ -60,7 +60,7 @@ pub enum SecretError {
 impl SecretError {
     /// The message for a configuration. Without the path, unless it is known to be one: it may be
     /// the secret itself, written into the wrong field.
-    pub(super) fn without_path(&self, is_path: bool) -> String {
+    pub(crate) fn without_path(&self, is_path: bool) -> String {
         match self {
             error if is_path => error.to_string(),
             SecretError::Unreadable { error, .. } => {

@@ -120,9 +120,20 @@ impl TargetClient {
         self.headers.current()
     }
 
-    /// Posts `body`. Success is a status of 200 to 299 with a whole answer.
+    /// Posts `body`, see [`send`](Self::send).
     pub async fn deliver(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
-        let answer = self.exchange(request(Method::POST, uri, headers, body), SAID_BYTES_MAX).await?;
+        self.send(Method::POST, uri, headers, body).await
+    }
+
+    /// Sends one request. Success is a status of 200 to 299 with a whole answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(), Failure> {
+        let answer = self.exchange(request(method, uri, headers, body), SAID_BYTES_MAX).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.refusal(&answer)) }
     }
 

@@ -108,6 +108,10 @@ impl Processor for CountedProcessor {
         self.processor.selector()
     }
 
+    fn reopen(&self) -> bool {
+        self.processor.reopen()
+    }
+
     fn address(&self, function: &str) -> Option<String> {
         self.processor.address(function)
     }

@@ -21,6 +21,7 @@ pub mod cloudevents;
 pub mod console;
 pub mod counted;
 pub mod eventbridge;
+pub mod http;
 mod invocation_log;
 pub mod kubernetes;
 pub mod openfaas;
@@ -151,6 +152,12 @@ pub trait Processor: Send + Sync + 'static {
         None
     }
 
+    /// Has the files that it writes to opened again before the next write. Returns true if it
+    /// writes to files.
+    fn reopen(&self) -> bool {
+        false
+    }
+
     /// The address of a destination (`function` as in [`DeliveryRequest`]) for people to see,
     /// without secrets; `None` if it has none.
     fn address(&self, _function: &str) -> Option<String> {
@@ -208,11 +215,25 @@ fn rendered(envelope: &Envelope, request: &DeliveryRequest, head: &[u8], end: u8
     out.extend_from_slice(head);
     for (selection, rendering) in &opened {
         for i in selection.iter() {
+            let start = out.len();
             rendering.structured(i, &mut out);
+            if end == b'\n' {
+                join_lines(&mut out[start..]);
+            }
             out.push(end);
         }
     }
     out
+}
+
+/// Makes a JSON text a single line. Line breaks are white space in it: within its strings they are
+/// escaped. The payload `vijson` and the data of pushed events may have some.
+fn join_lines(json: &mut [u8]) {
+    let mut rest = json;
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        rest[at] = b' ';
+        rest = &mut rest[at + 1..];
+    }
 }
 
 impl DeliveryOutcome {
@@ -280,5 +301,12 @@ mod tests {
         assert!(budget.used() > 0, "a part of it is on its way");
         drop(part);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn an_event_with_line_breaks_between_its_members_is_one_line() {
+        let mut json = *b"{\"a\":\r\n  [1,\n2]}";
+        join_lines(&mut json);
+        assert_eq!(&json, b"{\"a\":    [1, 2]}");
     }
 }

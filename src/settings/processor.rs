@@ -67,6 +67,8 @@ macro_rules! registry {
 registry! {
     /// any CloudEvents target over HTTP: Knative, webhooks
     CloudEvents(crate::processor::cloudevents::settings::CloudEventsConfig) = "cloudevents";
+    /// any HTTP endpoint, with requests rendered from templates: chats, tickets, alerts
+    Http(crate::processor::http::settings::HttpConfig) = "http";
     /// the functions of an OpenFaaS gateway
     OpenFaas(crate::processor::openfaas::settings::OpenFaasConfig) = "openfaas";
     /// AWS EventBridge

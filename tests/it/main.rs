@@ -43,6 +43,7 @@ mod power_loss;
 mod processors_cloudevents;
 mod processors_eventbridge;
 mod processors_gateway;
+mod processors_http;
 mod processors_kubernetes;
 mod processors_moto;
 mod processors_openfaas;

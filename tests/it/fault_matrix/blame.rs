@@ -13,8 +13,8 @@ use crate::processors_support::{
     Act, Authority, Deaf, Target, answer, batch, check_failure, patient, quick, request,
 };
 
-const COLUMNS: [Column; 4] =
-    [Column::CloudEvents, Column::CloudEventsBatched, Column::OpenFaas, Column::EventBridge];
+const COLUMNS: [Column; 5] =
+    [Column::CloudEvents, Column::CloudEventsBatched, Column::Http, Column::OpenFaas, Column::EventBridge];
 
 /// The processor of `column` that sends to `url`.
 fn processor(column: Column, url: &str, http: &HttpClient) -> Arc<dyn Processor> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use event_router::processor::Processor;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::eventbridge::EventBridge;
+use event_router::processor::http::Http;
+use event_router::processor::http::settings::HttpConfig;
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::openfaas::OpenFaas;
 use event_router::settings::{
@@ -20,11 +22,16 @@ use crate::processors_support::{Act, Seen, answer, envelope};
 /// The name of each destination and the class of its events.
 pub const CLASSES: [(&str, &str); 2] = [("on", "VmPoweredOnEvent"), ("off", "VmPoweredOffEvent")];
 
+/// The body of [`Column::Http`].
+const RENDERED: &str = r#"{"id": "{{ id }}", "subject": {{ subject }}, "data": {"Key": {{ data.Key }}}}"#;
+
 /// A processor under test. Each has two destinations, `on` and `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
     CloudEvents,
     CloudEventsBatched,
+    /// Requests rendered from templates.
+    Http,
     OpenFaas,
     EventBridge,
     /// A Broker, found by its reference.
@@ -61,14 +68,14 @@ impl Column {
     pub fn ordering(self) -> Ordering {
         match self {
             Column::CloudEvents | Column::CloudEventsBatched | Column::Knative => Ordering::Source,
-            Column::OpenFaas | Column::EventBridge => Ordering::Entity,
+            Column::Http | Column::OpenFaas | Column::EventBridge => Ordering::Entity,
         }
     }
 
     /// The name of a destination in the store.
     pub fn destination(self, name: &str) -> String {
         match self {
-            Column::CloudEvents | Column::CloudEventsBatched | Column::Knative => name.into(),
+            Column::CloudEvents | Column::CloudEventsBatched | Column::Http | Column::Knative => name.into(),
             Column::OpenFaas => format!("fn/{name}"),
             Column::EventBridge => format!("aws/{name}"),
         }
@@ -95,6 +102,18 @@ impl Column {
             Column::CloudEvents => cloudevents(ContentMode::Structured),
             Column::CloudEventsBatched => cloudevents(ContentMode::Batched),
             Column::Knative => cloudevents(ContentMode::Binary),
+            Column::Http => CLASSES
+                .map(|(name, _)| {
+                    let settings = HttpConfig {
+                        http: site.http.clone(),
+                        path: Some("/{{ subject }}?key={{ data.Key }}".into()),
+                        body: Some(RENDERED.into()),
+                        ..HttpConfig::new(format!("{}/{name}", site.url))
+                    };
+                    let processor = Http::new(&settings, envelope()).unwrap();
+                    (name, Arc::new(processor) as Arc<dyn Processor>)
+                })
+                .into(),
             Column::OpenFaas => {
                 let settings = OpenFaasConfig {
                     http: site.http.clone(),
@@ -141,6 +160,10 @@ impl Column {
                 Asked::Deliver(path[1..].into(), vec![got])
             }
             Column::CloudEvents => Asked::Deliver(path[1..].into(), vec![got(&json())]),
+            Column::Http => {
+                let name = path.split('/').nth(1).unwrap();
+                Asked::Deliver(name.into(), vec![got(&json())])
+            }
             Column::CloudEventsBatched => {
                 Asked::Deliver(path[1..].into(), json().as_array().unwrap().iter().map(got).collect())
             }
@@ -182,7 +205,7 @@ impl Column {
     /// Takes all of `n` events.
     pub fn taken(self, n: usize) -> Act {
         match self {
-            Column::CloudEvents | Column::CloudEventsBatched | Column::Knative => {
+            Column::CloudEvents | Column::CloudEventsBatched | Column::Http | Column::Knative => {
                 answer("202 Accepted", "", "")
             }
             Column::OpenFaas => answer("200 OK", "", "ran"),
