@@ -17,7 +17,8 @@ use crate::telemetry::{log, metrics};
 ///
 /// The first signal (SIGTERM, SIGHUP or Ctrl-C) stops reading, and gives deliveries in progress up
 /// to `shutdownTimeout` to finish. A second signal ends the router at once. The next start delivers
-/// the remaining events.
+/// the remaining events. A router with a processor of type `file` does not stop on SIGHUP: it opens
+/// its files again, as logrotate expects.
 ///
 /// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a
 /// command) also works.
@@ -83,14 +84,23 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         // Wait for a signal, or the failure of a part.
         let mut terminate = signal(SignalKind::terminate())?;
         // The terminal was closed, or somebody expects a reload. Stopping loses nothing in either
-        // case.
+        // case. With files, logrotate has moved them.
         let mut hangup = signal(SignalKind::hangup())?;
         ServiceManager::ready();
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => tracing::info!("stopping on SIGHUP: the configuration is read only at the start"),
-            result = tokio::signal::ctrl_c() => result?,
-            _ = failed.wait_for(Option::is_some) => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {
+                    if router.reopen_files() {
+                        tracing::info!("opening files again on SIGHUP");
+                        continue;
+                    }
+                    tracing::info!("stopping on SIGHUP: the configuration is read only at the start");
+                }
+                result = tokio::signal::ctrl_c() => result?,
+                _ = failed.wait_for(Option::is_some) => {}
+            }
+            break;
         }
         if let Some(reason) = supervisor.failure() {
             // The last writes may not be durable. Write nothing more; unsettled events are read

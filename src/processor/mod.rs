@@ -21,6 +21,7 @@ pub mod cloudevents;
 pub mod console;
 pub mod counted;
 pub mod eventbridge;
+pub mod file;
 pub mod http;
 mod invocation_log;
 pub mod kubernetes;

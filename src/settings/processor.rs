@@ -73,6 +73,8 @@ registry! {
     OpenFaas(crate::processor::openfaas::settings::OpenFaasConfig) = "openfaas";
     /// AWS EventBridge
     EventBridge(crate::processor::eventbridge::settings::EventBridgeConfig) = "eventbridge", changed [EVENTBRIDGE_ORDERING];
+    /// a file, one JSON event per line, rotated by size and age
+    File(crate::processor::file::settings::FileConfig) = "file";
     /// stdout, one JSON event per line
     Console(crate::processor::console::ConsoleConfig) = "console";
     /// accepts every event and drops it

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use event_router::processor::file::settings::FileConfig;
+use event_router::processor::http::settings::HttpConfig;
 use event_router::settings::*;
 
 const HEAD: &str = "apiVersion: event-router/v1\n";
@@ -70,9 +72,15 @@ fn the_defaults_of_table_and_model_agree() {
     let cloudevents = ProcessorKind::CloudEvents(CloudEventsConfig::new(url));
     let openfaas = ProcessorKind::OpenFaas(OpenFaasConfig::new(url));
     let eventbridge = ProcessorKind::EventBridge(EventBridgeConfig::new("eu-central-1"));
-    check("type: console", ProcessorKind::Console, Ordering::Source);
-    check("type: blackhole", ProcessorKind::Blackhole, Ordering::Source);
+    check("type: console", ProcessorKind::Console(Default::default()), Ordering::Source);
+    check("type: blackhole", ProcessorKind::Blackhole(Default::default()), Ordering::Source);
     check(&format!("type: cloudevents, url: '{url}'"), cloudevents, Ordering::Source);
+    check(&format!("type: http, url: '{url}'"), ProcessorKind::Http(HttpConfig::new(url)), Ordering::Source);
+    check(
+        "type: file, path: /a/b.jsonl",
+        ProcessorKind::File(FileConfig::new("/a/b.jsonl")),
+        Ordering::Source,
+    );
     check(&format!("type: openfaas, gateway: '{url}'"), openfaas, Ordering::Source);
     check("type: eventbridge, region: eu-central-1", eventbridge, Ordering::None);
 }

@@ -6,6 +6,7 @@
 //! | `blame` | the connection to a target | one request of each processor |
 //! | `vcenter` | a vCenter | the router as a process |
 //! | `store` | a store without room | a pipeline |
+//! | `file` | the disk below the processor `file` | the router as a process |
 //!
 //! A cell is a pipeline with a real store. Hand-made pages go in, and one or two processors send
 //! over TCP to a server with the fault of the row. Of the two destinations, `on` meets the fault
@@ -22,6 +23,7 @@
 //!                                   body       accept TLS       ack  a request   no gateway
 //! CloudEvents   x   x   x   x   x    x    x     x      x    x   x   (one event)  (no refresh)
 //!   batched             x   x   x         x                     x    x
+//! HTTP          x   x   x   x   x    x    x     x      x    x   x   (one event)  (no refresh)
 //! OpenFaaS      x   x   x   x   x    x    x     x      x    x   x   (one event)   x
 //! EventBridge   x   x   x   x   x    x    x     x      x    x   x    x            x (rules)
 //! Knative       x   x   x   x   x    x    x     x      x    x   x   (one event)   x (API)
@@ -32,6 +34,7 @@
 mod blame;
 mod cell;
 mod column;
+mod file;
 mod script;
 mod store;
 mod vcenter;
@@ -87,6 +90,12 @@ mod cloudevents_batched {
         fault_reset => |column| scripted(column, Row::Reset);
         fault_lost_acknowledgement => |column| scripted(column, Row::AcknowledgementLost);
     }
+}
+
+mod http {
+    use super::*;
+    const COLUMN: Column = Column::Http;
+    rows_of_every_processor!();
 }
 
 mod openfaas {
