@@ -287,6 +287,27 @@ async fn a_check_reaches_the_host_and_delivers_nothing() {
 }
 
 #[test]
+fn a_template_of_broken_json_causes_a_warning() {
+    let check = |body: &str, expected: Option<&str>| {
+        let text = format!(
+            "apiVersion: event-router/v1\nsources:\n  - {{name: vc1, type: vcenter, address: vc1.example, username: ro, password: pw}}\nprocessors:\n  - name: api\n    type: http\n    url: https://api.example\n    body: '{body}'\n"
+        );
+        let (_, warnings) = load_str_with(&text, Path::new("config.yaml"), &|_| None).expect(body);
+        let warnings: String = warnings.iter().map(ToString::to_string).collect();
+        match expected {
+            None => assert_eq!(warnings, "", "{body}"),
+            Some(part) => assert!(warnings.contains(part), "{body}: {warnings}"),
+        }
+    };
+    let broken = Some("config.yaml:8: processors[0].body: the result is not JSON: ");
+    check(r#"{"a": {{ subject }} "b": {{ data.Key }}}"#, broken);
+    check(r#"{"a": "{{ subject }}, "b": 1}"#, broken);
+    check(r#"{"a": "{{ subject }}", "b": {{ data.Vm.Name }}}"#, None);
+    check(r#"[{% for key in data.Keys %}{{ key }},{% endfor %}0]"#, None);
+    check(r#"{% if data.To == "red" %}{"a": 1}{% endif %}"#, None);
+}
+
+#[test]
 fn a_wrong_template_is_reported_with_its_lines() {
     let head = "apiVersion: event-router/v1\nsources:\n  - {name: vc1, type: vcenter, address: vc1.example, username: ro, password: pw}\nprocessors:\n  - name: api\n    type: http\n    url: https://api.example\n";
     let check = |fields: &str, expected: &[&str]| {

@@ -198,6 +198,7 @@ fn check_http(found: &CheckedMap, problems: &mut Problems) {
         }
     }
     // Compile the templates.
+    let mut doubts = Vec::new();
     let body = Escaping::of_content_type(found.text("contentType"));
     let single = [("path", Escaping::Path), ("body", body)];
     let single =
@@ -209,6 +210,10 @@ fn check_http(found: &CheckedMap, problems: &mut Problems) {
         match Template::new(text, escaping) {
             Err(problem) => error(key, format!("{of}{problem}")),
             Ok(template) => {
+                if let Some(doubt) = template.doubt() {
+                    doubts
+                        .push(format!("{doubt} (tried with an event without data); check commas and quotes"));
+                }
                 for secret in template.secrets() {
                     let is_known = |(name, _): &&(String, String)| name == secret;
                     if inline.iter().chain(files).find(is_known).is_none() {
@@ -220,5 +225,8 @@ fn check_http(found: &CheckedMap, problems: &mut Problems) {
                 }
             }
         }
+    }
+    for doubt in doubts {
+        problems.warn(found.line_of("body"), &found.path_of("body"), doubt);
     }
 }

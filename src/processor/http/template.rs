@@ -42,6 +42,8 @@ pub struct Template {
     uses_data: bool,
     /// The names of the secrets that it uses.
     secrets: BTreeSet<String>,
+    /// The reason why an event without any member gives no JSON.
+    doubt: Option<String>,
 }
 
 /// The name of the only template of an environment.
@@ -66,11 +68,12 @@ impl Template {
         environment.set_auto_escape_callback(|_| AutoEscape::Custom("value".into()));
         environment.set_formatter(move |out, _, value| write_value(out, escaping, value));
         environment.add_template_owned(NAME, text.to_owned()).map_err(|error| described(&error, text))?;
-        let mut template = Template { environment, escaping, uses_data: false, secrets: BTreeSet::new() };
+        let mut template =
+            Template { environment, escaping, uses_data: false, secrets: BTreeSet::new(), doubt: None };
         let names = template.names(text)?;
         template.uses_data = names.contains("data");
         template.secrets = template.nested("secrets", text)?;
-        template.try_names(text)?;
+        template.doubt = template.try_out(text)?;
         Ok(template)
     }
 
@@ -100,8 +103,8 @@ impl Template {
     }
 
     /// Renders an event without any member, to find unknown filters, tests and functions. Other
-    /// errors depend on the event.
-    fn try_names(&mut self, text: &str) -> Result<(), TemplateError> {
+    /// errors depend on the event. Returns the reason if the result is no JSON.
+    fn try_out(&mut self, text: &str) -> Result<Option<String>, TemplateError> {
         self.environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         let rendered = self.marked(&Value::UNDEFINED);
         self.environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -117,8 +120,17 @@ impl Template {
             {
                 Err(described(&error, text))
             }
-            _ => Ok(()),
+            Ok(marked) if self.escaping == Escaping::Json && !marked.trim().is_empty() => {
+                Ok(resolve_json(&marked).err())
+            }
+            _ => Ok(None),
         }
+    }
+
+    /// The reason why this may not be a template of JSON: an event without any member gives none.
+    /// That is a hint only, since no such event exists.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// The names of the secrets that the template uses.
