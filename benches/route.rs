@@ -51,7 +51,7 @@ fn functions(criterion: &mut Criterion) {
         batch.records.iter().map(|record| batch.text(record.subject).to_string()).collect();
     subjects.sort();
     subjects.dedup();
-    let routes = [RouteSettings { sources: vec![true], pattern: None, processors: vec![0] }];
+    let routes = [RouteSettings { sources: vec![true], processors: vec![0], ..RouteSettings::default() }];
     let mut group = criterion.benchmark_group("functions");
     group.throughput(Throughput::Elements(batch.records.len() as u64));
     for count in [10, 10_000] {

@@ -6,6 +6,7 @@
 //! The arithmetic uses these numbers. A page has up to 1,000 events. An event takes some 750 bytes
 //! on the wire, which most bounds round up to 1 KiB. A large installation has 64 vCenters.
 
+mod backlog;
 mod connections;
 mod lanes;
 mod processors;
@@ -14,6 +15,7 @@ mod text;
 
 use std::time::Duration;
 
+pub use backlog::*;
 pub use connections::*;
 pub use lanes::*;
 pub use processors::*;
@@ -158,22 +160,22 @@ pub const REPLAYS_QUEUED_MAX: usize = 64;
 /// Replays of dead letters in flight. Each has a permit of [`REPLAY_BYTES`]: 8 MiB / 1 KiB = 8,192.
 pub const REPLAYS_MAX: usize = REPLAY_BYTES / PERMIT_BYTES_MIN;
 /// Messages in the mailbox of one driver: an offer for each batch in memory, the replays, and the
-/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 =
-/// 33,803.
+/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 12 =
+/// 33,804.
 pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
     batches_max(memory, sources) + REPLAYS_MAX + OWN_MESSAGES_MAX
 }
 /// Messages that the jobs of one driver cause: 1 `Appended`, 2 `Fetched` (of the main spool and of
-/// one lane's), [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of `RowsAdded`,
-/// `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
-pub const OWN_MESSAGES_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
+/// one lane's), 1 `SpoolMeasured`, [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 `RowsAdded`,
+/// `Adoptions` and `AdoptionEnds` each (which are coalesced). `Stop` has a place of its own.
+pub const OWN_MESSAGES_MAX: usize = 1 + 2 + 1 + REMOVALS_MAX + 1 + 3;
 /// Removals of spool rows that one driver has in flight: one, one ahead of the append, and one
 /// ahead of each of the two reads.
 pub const REMOVALS_MAX: usize = 1 + 1 + 2;
-/// Jobs of one driver at the storage thread: one append, two reads, the removals, and one group of
-/// dead letters. When the driver stops, the remaining removals and dead letters add up to two jobs
-/// each.
-pub const DRIVER_JOBS_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 2 * 2;
+/// Jobs of one driver at the storage thread: one append, two reads, one measurement, the removals,
+/// and one group of dead letters. When the driver stops, the remaining removals and dead letters
+/// add up to two jobs each.
+pub const DRIVER_JOBS_MAX: usize = 1 + 2 + 1 + REMOVALS_MAX + 1 + 2 * 2;
 /// Jobs at the storage thread apart from those of drivers ([`DRIVER_JOBS_MAX`] each). Each source
 /// has one (its checkpoint is loaded, or its first one is written). Then come one checkpoint, one
 /// group of unreadable events, one upkeep of the dead letters and two jobs at the end, the jobs of

@@ -28,6 +28,7 @@ pub fn pipeline(config: &Config) -> Settings {
 pub fn routes(config: &Config) -> Vec<RouteSettings> {
     let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
     let routes = config.routes.iter().map(|route| RouteSettings {
+        name: route.name.clone(),
         sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
         pattern: route.pattern.clone(),
         processors: route.processors.iter().filter_map(index).collect(),

@@ -9,6 +9,7 @@
 //! INVARIANT: no message contains a query, a credential or the value of a header.
 
 mod connect;
+mod expiry;
 mod file_timer;
 mod headers;
 pub(crate) mod pem;

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::expiry;
+
 /// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
@@ -26,6 +28,9 @@ impl KeyPair {
     /// Reads both files.
     pub fn read(cert_file: &Path, key_file: &Path) -> Result<Self, PemError> {
         let chain = certificates(cert_file)?;
+        if let Some(own) = chain.first() {
+            expiry::note(&cert_file.display().to_string(), own);
+        }
         let key = PrivateKeyDer::from_pem_file(key_file)
             .map_err(|error| PemError::File { path: key_file.to_owned(), error })?;
         Ok(KeyPair { chain, key })

@@ -33,7 +33,9 @@ use crate::limits::{
 };
 use crate::memory::Permit;
 use crate::processor::{BatchSlice, Processor};
-use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
+use crate::state::{
+    self, Checkpoint, CheckpointWrite, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint,
+};
 use crate::supervise::{Heartbeat, Part, PartKind};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
 
@@ -246,6 +248,7 @@ impl CoreThread {
         });
         match self.core.begin(begin.source, &begin.found, stored) {
             Ok((start, write)) => {
+                show_position(&write);
                 let control = self.shared.control.clone();
                 // One transaction: an old position must not be imported twice, nor be recorded as
                 // imported without its checkpoint.
@@ -270,10 +273,7 @@ impl CoreThread {
             return;
         }
         let writes = self.core.checkpoints();
-        for write in &writes {
-            let resume = write.resume_us as f64 / 1e6;
-            metrics::gauge!(names::CHECKPOINT_AGE, "source" => write.source.clone()).set(resume);
-        }
+        writes.iter().for_each(show_position);
         if writes.is_empty() {
             return;
         }
@@ -407,6 +407,7 @@ impl CoreThread {
             sink,
             adopted: Default::default(),
             log_limits: Default::default(),
+            backlog: Default::default(),
             settled: Vec::new(),
         };
         // A destination without its driver would never deliver again and keep its events unsettled.
@@ -431,6 +432,12 @@ impl CoreThread {
         let id = self.core.destinations.intern(at, name, "");
         Some(Sink { mailbox: self.mailbox(id).clone() })
     }
+}
+
+/// Shows the position in a checkpoint.
+fn show_position(write: &CheckpointWrite) {
+    let resume = write.resume_us as f64 / 1e6;
+    metrics::gauge!(names::CHECKPOINT_AGE, "source" => write.source.clone()).set(resume);
 }
 
 /// Bytes of the memory budget for `seen` bytes of sets of seen events. The budget is for events, so

@@ -48,7 +48,7 @@ use crate::limits::{PAGES_QUEUED_MAX, mailbox_messages_max, store_jobs_max};
 use crate::memory::Budget;
 use crate::processor::{InvocationLog, Processor};
 use crate::queue;
-use crate::source::{Begin, Intake, Page};
+use crate::source::{Begin, ClockOffsets, Intake, Page};
 use crate::state::{Storage, Store, StoreError};
 use crate::supervise::limits::{ENDED_POLL, STOP_AFTER_FAILURE_MAX, STOP_END_MAX};
 use crate::supervise::{Heartbeat, Part, PartKind, Supervisor};
@@ -82,6 +82,7 @@ pub struct Pipeline {
     dead_letters: DeadLetters,
     source_metrics: Arc<[SourceMetrics]>,
     registries: Arc<Registries>,
+    clocks: Arc<ClockOffsets>,
 }
 
 /// The reason why a pipeline did not start.
@@ -182,6 +183,7 @@ impl Pipeline {
 
         let registries = Arc::new(Registries::new(processor_count));
         let count = Arc::new(AtomicUsize::new(0));
+        let clocks = Arc::new(ClockOffsets::default());
         let source_names = Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
         let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
         let shared = Shared {
@@ -193,6 +195,7 @@ impl Pipeline {
             epoch: Instant::now(),
             destinations: count,
             sources: Arc::clone(&source_names),
+            clocks: Arc::clone(&clocks),
             invocations: settings
                 .invocation_log
                 .enabled
@@ -239,12 +242,19 @@ impl Pipeline {
             dead_letters,
             source_metrics,
             registries,
+            clocks,
         })
     }
 
     /// The entrance for a source.
     pub fn intake(&self, source: usize) -> Intake {
-        Intake::new(source, self.budget.clone(), self.begins.clone(), self.pages.clone())
+        Intake::new(
+            source,
+            self.budget.clone(),
+            self.begins.clone(),
+            self.pages.clone(),
+            Arc::clone(&self.clocks),
+        )
     }
 
     /// Metrics of each source, by source index.

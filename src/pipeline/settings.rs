@@ -41,6 +41,8 @@ pub struct ProcessorSettings {
 /// Assigns events to processors.
 #[derive(Clone, Debug, Default)]
 pub struct RouteSettings {
+    /// The name in metrics.
+    pub name: String,
     /// True, by source index, if the route takes that source's events.
     pub sources: Vec<bool>,
     /// An EventBridge pattern over the CloudEvent; `None` takes all events.

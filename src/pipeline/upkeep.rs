@@ -18,7 +18,7 @@ use super::driver::now_us;
 use super::storage::StoreHandle;
 use crate::limits::{DEAD_LETTER_CALM_PERCENT, DEAD_LETTER_WARN_PERCENT, DEAD_LETTERS_EXPIRED_MAX};
 use crate::state::{DeadLetterUsage, Storage, Store, StoreError, shown_destination};
-use crate::telemetry::metrics as names;
+use crate::telemetry::metrics::{self as names, DestinationMetrics};
 use crate::telemetry::paced::Paced;
 
 /// The fill levels of the dead letters, and the removal of old ones.
@@ -102,6 +102,8 @@ impl DeadLetterUpkeep {
     /// Shows a destination from now on, even if it has no dead letters.
     pub fn add(&mut self, destination: &str) {
         if !self.levels.contains_key(destination) {
+            // Every metric of a destination is there from the start, before its first event.
+            DestinationMetrics::new(shown_destination(destination));
             let level = DestinationLevel::new(destination);
             level.show(destination, &self.usage, self.bytes_max, self.destinations);
             self.levels.insert(destination.to_owned(), level);

@@ -26,7 +26,8 @@ settings! {
     /// several routes send an event to the same processor, it arrives there once.
     #[derive(Debug)]
     pub(crate) struct RouteKeys in "routes" {
-        /// Name in the output of `event-router check`. Default: `route-1` for the first, and so on.
+        /// Name in metrics and in the output of `event-router check`. Default: `route-1` for the
+        /// first, and so on.
         name: String = key("name", NAME).or_empty();
         /// Names of sources. Default: all.
         sources: Vec<String> = key("sources", NAMES).also(&["source", "from"]);

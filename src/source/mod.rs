@@ -13,6 +13,7 @@
 //! INVARIANT: a source never repeats a read that moves a cursor. It rebuilds the cursor from the
 //! last page that arrived completely.
 
+mod clocks;
 mod report;
 pub mod settings;
 pub mod vcenter;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use crate::event::SourceInfo;
 use crate::memory::{Budget, Permit};
 use crate::queue;
+pub use clocks::ClockOffsets;
 pub use report::{Counter, Observed, SourceReport, SourceState};
 pub use vsphere::Wire;
 use vsphere::decode::salvage::Broken;
@@ -158,6 +160,7 @@ pub struct Intake {
     budget: Budget,
     begins: mpsc::Sender<Begin>,
     pages: queue::Sender<Page>,
+    clocks: Arc<ClockOffsets>,
 }
 
 /// The pipeline is gone.
@@ -171,8 +174,14 @@ impl Intake {
         budget: Budget,
         begins: mpsc::Sender<Begin>,
         pages: queue::Sender<Page>,
+        clocks: Arc<ClockOffsets>,
     ) -> Self {
-        Intake { source, budget, begins, pages }
+        Intake { source, budget, begins, pages, clocks }
+    }
+
+    /// Reports the source's clock: its time minus the router's, in microseconds.
+    pub fn set_clock_offset(&self, offset_us: i64) {
+        self.clocks.set(self.source, offset_us);
     }
 
     /// Asks for the start. Returns when the position is durable.

@@ -7,8 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Unit, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+
+use super::histogram::{self, Histogram, HistogramMetric};
 
 /// The declaration of one metric.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +26,6 @@ pub struct Metric {
 pub enum MetricKind {
     Counter,
     Gauge,
-    /// In seconds.
-    Histogram,
 }
 
 macro_rules! metrics {
@@ -77,7 +78,12 @@ metrics! {
     SPILLED = "event_router_destination_spilled_events_total", Counter, ["destination"], "events written to the spool";
     UNWANTED = "event_router_destination_unwanted_events_total", Counter, ["destination"], "events that waited in `PROCESSOR#undecided` for functions or rules, and that none of them wants";
     SPOOL_FULL = "event_router_destination_store_full", Gauge, ["destination"], "1 while the destination waits because its spool or the dead letters are full";
-    WAITING = "event_router_destination_waiting_events", Gauge, ["destination"], "events waiting in memory";
+    BACKLOG_EVENTS = "event_router_destination_backlog_events", Gauge, ["destination", "place"], "events that the target has not acknowledged: in `memory`, in the `spool` on disk";
+    BACKLOG_BYTES = "event_router_destination_backlog_bytes", Gauge, ["destination", "place"], "their bytes: decoded in `memory`, compressed in the `spool`";
+    SPOOL_LIMIT = "event_router_destination_spool_limit_bytes", Gauge, ["destination"], "bytes that its spool may take (`overflow.bytesMax`)";
+    OLDEST = "event_router_destination_oldest_event_age_seconds", Gauge, ["destination"], "time since the oldest of these events was created; 0 if there is none";
+    LAST_SUCCESS = "event_router_destination_last_success_timestamp_seconds", Gauge, ["destination"], "time of the last acknowledged request, in seconds since 1970 UTC; 0 before the first";
+    ANSWERS = "event_router_destination_answers_total", Counter, ["destination", "class"], "requests that ended: `ok` accepted, `partial` accepted in part, `3xx`, `4xx` or `5xx` refused with such a status, `none` without a status (no connection or no answer in time, for example)";
     UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests in flight";
     BREAKER_OPEN = "event_router_destination_breaker_open", Gauge, ["destination"], "1 while the circuit breaker is open";
     SPOOLING = "event_router_destination_spooling", Gauge, ["destination"], "1 while new events go through the spool";
@@ -85,8 +91,26 @@ metrics! {
     ASIDE = "event_router_destination_aside_events", Gauge, ["destination"], "refused events that wait for their next try while others pass them";
     PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes whose first event the target refused, so that the events behind it wait (with `ordering: entity`, a lane is an entity)";
     PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "parked lanes with more waiting events than fit in memory, which wait in a spool of their own";
-    REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time between a request and its answer";
+    ROUTE_EVENTS = "event_router_route_matched_events_total", Counter, ["route"], "events that matched the route";
+    CERTIFICATE_EXPIRY = "event_router_certificate_expiry_timestamp_seconds", Gauge, ["certificate"], "end of validity of a certificate, in seconds since 1970 UTC: of the router's own ones by file, and of those that servers have shown by host name";
+    BUILD_INFO = "event_router_build_info", Gauge, ["version"], "1, with the version of the program as a label";
 }
+
+/// Histograms, by destination.
+pub static HISTOGRAMS: [HistogramMetric; 2] = [
+    HistogramMetric {
+        name: "event_router_destination_request_seconds",
+        help: "time between a request and its answer",
+        label: "destination",
+        buckets: REQUEST_BUCKETS,
+    },
+    HistogramMetric {
+        name: "event_router_destination_delivery_seconds",
+        help: "time between the creation of an event in vCenter, by the router's clock, and its acknowledgement by the target; events of one page count with the first of them",
+        label: "destination",
+        buckets: DELIVERY_BUCKETS,
+    },
+];
 
 const MANUAL: &str = "\
 # Metrics
@@ -99,6 +123,9 @@ and `_count`. The labels:
 - `source`: the source's name in the configuration.
 - `destination`: `PROCESSOR`, or `PROCESSOR/FUNCTION` for OpenFaaS, or `PROCESSOR/BUS` for EventBridge. `PROCESSOR#undecided` keeps the events of a
   processor that could not read its functions or rules since the start ([operations.md](operations.md#when-vcenter-or-a-target-changes)).
+- `place`: where an event waits: `memory`, or `spool` for the disk.
+- `class`: how a request ended.
+- `route`: the route's name in the configuration: `route-1`, `route-2` and so on for those without one, `all` if there are no routes.
 - `stage`: a step of the [pipeline](architecture.md).
 - `queue`: an internal queue, which never fills in normal operation: `control` of the core thread, `mailbox` of the destinations (the fullest one), `storage` of
   the storage thread.
@@ -112,6 +139,9 @@ Metrics to look at first:
 | Does the router keep up? | `event_router_source_lag_seconds`: seconds at rest, and minutes while it catches up after an outage |
 | Does it reach its vCenters? | `event_router_source_up`: 0 while it does not |
 | Did a target miss events? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (lost, and only if `overflow.policy` says so) |
+| Does a target fall behind? | `event_router_destination_oldest_event_age_seconds`: seconds at rest; `event_router_destination_backlog_events`: how many events wait |
+| How long does an event take? | `event_router_destination_delivery_seconds`: from its creation in vCenter to the acknowledgement |
+| Does a route match anything? | `event_router_route_matched_events_total` |
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
 | Does a target keep refusing events? | `event_router_destination_refuses_all`: 1 if it refuses all; `event_router_destination_parked_lanes`: with `ordering: entity`, the number of entities whose events wait behind a refused one |
 | Do dead letters run out of room? | `event_router_destination_dead_letter_bytes` divided by `event_router_destination_dead_letter_limit_bytes`; the router warns at 80% |
@@ -125,27 +155,35 @@ pub fn reference_manual() -> String {
     for (label, heading) in [
         ("source", "Of each source"),
         ("destination", "Of each destination"),
+        ("route", "Of each route"),
         ("stage", "Of each stage"),
         ("queue", "Of each queue"),
         ("part", "Of each part that is started again"),
+        ("certificate", "Of each certificate"),
         ("", "Of the process"),
     ] {
         text += &format!("## {heading}\n\n| metric | kind | meaning |\n|---|---|---|\n");
-        for metric in ALL.iter().filter(|metric| metric.labels.first().copied().unwrap_or_default() == label)
-        {
+        // The version is a label of the process.
+        let first = |metric: &&Metric| metric.labels.first().copied().filter(|label| *label != "version");
+        for metric in ALL.iter().filter(|metric| first(metric).unwrap_or_default() == label) {
             let Metric { name, kind, labels, help } = metric;
             let kind = match kind {
                 MetricKind::Counter => "counter",
                 MetricKind::Gauge => "gauge",
-                MetricKind::Histogram => "histogram, seconds",
             };
             let more = labels.iter().skip(1).map(|label| format!(", by `{label}`")).collect::<String>();
             text += &format!("| `{name}` | {kind} | {help}{more} |\n");
         }
+        for HistogramMetric { name, help, .. } in HISTOGRAMS.iter().filter(|metric| metric.label == label) {
+            text += &format!("| `{name}` | histogram, seconds | {help} |\n");
+        }
         text += "\n";
     }
-    let buckets = BUCKETS.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
-    text + &format!("The buckets of a histogram end at {buckets} seconds.\n")
+    for HistogramMetric { name, buckets, .. } in &HISTOGRAMS {
+        let buckets = buckets.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+        text += &format!("The buckets of `{name}` end at {buckets} seconds.\n");
+    }
+    text + "\nThe page also has the usual metrics of a process: `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_start_time_seconds`, `process_threads`, `process_virtual_memory_bytes` and `process_virtual_memory_max_bytes`.\n"
 }
 
 /// The name under which busy time is counted, in microseconds. The exporter's counters are
@@ -154,6 +192,7 @@ const STAGE_BUSY_US: &str = "event_router_stage_busy_microseconds";
 
 /// Renders the page of `GET /metrics`.
 pub fn page(handle: &PrometheusHandle) -> String {
+    Collector::default().collect();
     let mut page = String::new();
     for line in handle.render().lines() {
         match line.strip_prefix(STAGE_BUSY_US).and_then(|rest| rest.rsplit_once(' ')) {
@@ -165,6 +204,7 @@ pub fn page(handle: &PrometheusHandle) -> String {
             None => page += &format!("{}\n", line.replace(STAGE_BUSY_US, STAGE_BUSY)),
         }
     }
+    histogram::render(&mut page);
     page
 }
 
@@ -180,23 +220,27 @@ pub fn describe() {
         match metric.kind {
             MetricKind::Counter => metrics::describe_counter!(name, unit, metric.help),
             MetricKind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
-            MetricKind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
         }
     }
 }
 
-/// Latency buckets in seconds: from a target on loopback up to the longest time-out.
-const BUCKETS: &[f64] =
+/// From a target on loopback up to the longest time-out.
+const REQUEST_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// From a wake-up by vCenter up to a day of outage.
+const DELIVERY_BUCKETS: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
 
 /// Installs the recorder of the process and returns a handle that renders it. A second router in
 /// the same process (a test) gets the handle of a recorder that stays empty.
 pub fn install() -> PrometheusHandle {
-    let builder = PrometheusBuilder::new().set_buckets(BUCKETS).expect("the list of buckets is not empty");
-    let recorder = builder.build_recorder();
+    let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_ok() {
         describe();
+        Collector::default().describe();
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     }
     handle
 }
@@ -266,7 +310,9 @@ pub struct DestinationMetrics {
     pub dropped: Counter,
     pub spilled: Counter,
     pub store_full: Gauge,
-    pub waiting: Gauge,
+    pub backlog: BacklogMetrics,
+    pub answers: AnswerMetrics,
+    pub last_success: Gauge,
     pub under_way: Gauge,
     pub breaker_open: Gauge,
     pub spooling: Gauge,
@@ -275,6 +321,66 @@ pub struct DestinationMetrics {
     pub parked: Gauge,
     pub parked_spooled: Gauge,
     pub request_seconds: Histogram,
+    pub delivery_seconds: Histogram,
+}
+
+/// The events that a destination has not delivered.
+#[derive(Clone)]
+pub struct BacklogMetrics {
+    pub memory_events: Gauge,
+    pub memory_bytes: Gauge,
+    pub spool_events: Gauge,
+    pub spool_bytes: Gauge,
+    pub spool_limit: Gauge,
+    /// Age of the oldest of them, in seconds.
+    pub oldest: Gauge,
+}
+
+impl BacklogMetrics {
+    pub fn new(destination: &str) -> Self {
+        let of = |name: &'static str, place: &'static str| gauge!(name, "destination" => destination.to_string(), "place" => place);
+        BacklogMetrics {
+            memory_events: of(BACKLOG_EVENTS, "memory"),
+            memory_bytes: of(BACKLOG_BYTES, "memory"),
+            spool_events: of(BACKLOG_EVENTS, "spool"),
+            spool_bytes: of(BACKLOG_BYTES, "spool"),
+            spool_limit: gauge!(SPOOL_LIMIT, "destination" => destination.to_string()),
+            oldest: gauge!(OLDEST, "destination" => destination.to_string()),
+        }
+    }
+}
+
+/// The ends of requests to one destination, by [`ANSWER_CLASSES`].
+#[derive(Clone)]
+pub struct AnswerMetrics([Counter; ANSWER_CLASSES.len()]);
+
+/// The values of the label `class`.
+const ANSWER_CLASSES: [&str; 6] = ["ok", "partial", "3xx", "4xx", "5xx", "none"];
+
+impl AnswerMetrics {
+    fn new(destination: &str) -> Self {
+        AnswerMetrics(
+            ANSWER_CLASSES
+                .map(|class| counter!(ANSWERS, "destination" => destination.to_string(), "class" => class)),
+        )
+    }
+
+    /// Counts an answer of this class.
+    pub fn count(&self, class: &str) {
+        if let Some(at) = ANSWER_CLASSES.iter().position(|known| *known == class) {
+            self.0[at].increment(1);
+        }
+    }
+
+    /// Counts a failed request by its HTTP status, if it has one.
+    pub fn count_status(&self, status: Option<u16>) {
+        self.count(match status.map(|status| status / 100) {
+            Some(3) => "3xx",
+            Some(4) => "4xx",
+            Some(5) => "5xx",
+            _ => "none",
+        });
+    }
 }
 
 impl DestinationMetrics {
@@ -289,7 +395,9 @@ impl DestinationMetrics {
             dropped: counter(DROPPED),
             spilled: counter(SPILLED),
             store_full: gauge(SPOOL_FULL),
-            waiting: gauge(WAITING),
+            backlog: BacklogMetrics::new(destination),
+            answers: AnswerMetrics::new(destination),
+            last_success: gauge(LAST_SUCCESS),
             under_way: gauge(UNDER_WAY),
             breaker_open: gauge(BREAKER_OPEN),
             spooling: gauge(SPOOLING),
@@ -297,7 +405,8 @@ impl DestinationMetrics {
             aside: gauge(ASIDE),
             parked: gauge(PARKED),
             parked_spooled: gauge(PARKED_SPOOLS),
-            request_seconds: histogram!(REQUEST_SECONDS, "destination" => destination.to_string()),
+            request_seconds: Histogram::of(&HISTOGRAMS[0], destination),
+            delivery_seconds: Histogram::of(&HISTOGRAMS[1], destination),
         }
     }
 }
@@ -319,7 +428,7 @@ impl UndecidedMetrics {
             spilled: counter(SPILLED),
             unwanted: counter(UNWANTED),
             store_full: gauge(SPOOL_FULL),
-            waiting: gauge(WAITING),
+            waiting: BacklogMetrics::new(destination).memory_events,
             spooling: gauge(SPOOLING),
         }
     }

@@ -36,6 +36,7 @@ mod host;
 mod hostile;
 mod invocation_log;
 mod isolation;
+mod monitoring;
 mod ordering;
 mod peers;
 mod pipeline;

@@ -392,7 +392,7 @@ async fn only_configured_rules_count_and_a_missing_one_is_reported() {
 /// The routing by the rules of a processor: by destination, the indices of events.
 pub fn routed(processor: &EventBridge, subjects: &[&str]) -> Vec<(String, Vec<usize>)> {
     let mut destinations = Destinations::default();
-    let everything = RouteSettings { sources: vec![true], pattern: None, processors: vec![0] };
+    let everything = RouteSettings { sources: vec![true], processors: vec![0], ..RouteSettings::default() };
     let selectors = [("aws", processor.selector())];
     let mut route = Route::new(&[everything], selectors, &mut destinations).unwrap();
     route

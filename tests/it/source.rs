@@ -50,7 +50,7 @@ impl Run {
     fn start(runtime: Runtime, settings: Vcenter) -> Run {
         let (begins_in, begins) = mpsc::channel(1);
         let (pages_in, pages) = queue::bounded(8);
-        let intake = Intake::new(0, Budget::new(64 << 20), begins_in, pages_in);
+        let intake = Intake::new(0, Budget::new(64 << 20), begins_in, pages_in, Arc::default());
         let status = Arc::new(Status::default());
         let (stop, stopped) = watch::channel(false);
         let delivered = Arc::new(Mutex::new(Delivered::default()));

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::certificate::{Dates, RSA_BITS_MIN, ServerCertificate};
 use super::{ServerKind, TlsError, roots};
+use crate::net::expiry;
 use crate::net::pem::Fingerprint;
 use crate::net::settings::ClientTls;
 
@@ -290,6 +291,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        expiry::note(&name.to_str(), certificate);
         let presented = Presented { certificate, intermediates, name, ocsp, now };
         match self.judge(&presented) {
             Ok(()) => Ok(ServerCertVerified::assertion()),

@@ -68,6 +68,7 @@ use self::item::{CompactSelection, LaneItem};
 use self::lanes::{LaneKey, LaneKind, LaneKinds, Lanes, is_own, is_replay, lane_of};
 use self::rate::Rate;
 use self::spool::Spools;
+use crate::event::{Batch, Selection};
 use crate::limits::{ASIDES_MAX, REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
 use crate::pipeline::deliver::settings::{DeliveryPolicy as Policy, Ordering, OverflowPolicy};
 use crate::processor::RequestLimits;
@@ -278,6 +279,7 @@ impl DeliveryEngine {
     pub fn gauges(&self) -> Gauges {
         Gauges {
             waiting_events: self.lanes.events,
+            events_under_way: self.under_way.values().map(|request| request.events).sum(),
             waiting_bytes: self.lanes.bytes(),
             requests_under_way: self.under_way.len(),
             breaker_open: self.health.is_open(),
@@ -288,6 +290,22 @@ impl DeliveryEngine {
             refuses_all: self.health.is_blamed(),
             aside_events: self.lanes.asides(),
         }
+    }
+
+    /// Shows each group of events in memory that waits or is in flight. Dead letters of this or
+    /// another destination are left out.
+    pub fn each_waiting(&self, mut each: impl FnMut(&Batch, &Selection)) {
+        let in_flight = self.under_way.values().flat_map(|request| &request.parts);
+        let in_flight = in_flight.flat_map(|part| &part.items);
+        let is_own = |item: &&LaneItem| matches!(item.origin, Origin::Source | Origin::Spool(_));
+        for item in self.lanes.first_items().chain(in_flight).filter(is_own) {
+            each(&item.batch, &item.selection.to_selection());
+        }
+    }
+
+    /// The setting `alertAge`.
+    pub fn alert_age(&self) -> Duration {
+        self.policy.alert_age
     }
 
     /// Returns true if the lanes hold more than `share` bytes and the spool could take them.

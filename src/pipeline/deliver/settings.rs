@@ -39,6 +39,9 @@ settings! {
         /// dead letters, for `event-router dlq`.
         pub dead_letter: Option<String> =
             key("deadLetterTo", TEXT).also(&["deadLetterSink", "deadLetter"]);
+        /// Age of the oldest undelivered event from which on the log warns that the target falls
+        /// behind.
+        pub alert_age: Duration = key("alertAge", duration(SECOND, 30 * DAY)).or("5m");
     }
 }
 

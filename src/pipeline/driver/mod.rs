@@ -12,6 +12,8 @@
 //! the driver does the I/O.
 
 mod adopt;
+mod backlog;
+mod falling_behind;
 mod log_limits;
 mod mailbox;
 mod outgoing;
@@ -24,7 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::control::ControlSender;
 use super::deliver::{Action, DeliveryEngine, FailedEvent, Input, Room, SpoolKey, SpoolRow};
@@ -34,15 +36,18 @@ use super::refusals::Attempt;
 use super::replay::{self, Replay};
 use super::storage::StoreHandle;
 pub(super) use crate::clock::now_us;
-use crate::limits::{ANSWERS_AT_ONCE, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
+use crate::limits::{ANSWERS_AT_ONCE, BACKLOG_INTERVAL, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
 use crate::memory::Budget;
 use crate::pipeline::deliver::settings::Overflow;
 use crate::processor::{BatchSlice, Blame, DeliveryOutcome, Failure, Processor};
+use crate::source::ClockOffsets;
 use crate::state::{self, Store};
 use crate::supervise::Supervisor;
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Sink};
+pub(super) use self::backlog::Backlog;
+use self::backlog::{SpoolBacklog, record_delivery};
 pub(super) use self::log_limits::LogLimits;
 pub(super) use self::mailbox::Mailbox;
 pub(super) use self::outgoing::SpoolJobs;
@@ -65,6 +70,8 @@ pub(super) enum DriverMessage {
     },
     /// A removal of spool rows is done.
     Removed,
+    /// The size of the spools.
+    SpoolMeasured(SpoolBacklog),
     /// Rows were written to the destination's spool from outside, see [`Mailbox::row_added`].
     RowsAdded,
     /// Outcomes of storing a group of dead letters.
@@ -99,6 +106,7 @@ pub(super) struct Shared {
     pub destinations: Arc<std::sync::atomic::AtomicUsize>,
     /// Names of the sources by index, to decode batches from the store.
     pub sources: Arc<Vec<String>>,
+    pub clocks: Arc<ClockOffsets>,
     pub invocations: Option<Arc<crate::processor::InvocationLog>>,
 }
 
@@ -128,6 +136,7 @@ pub(super) struct Driver {
     /// Dead letters adopted from other destinations that have not ended yet.
     pub adopted: Adopted,
     pub log_limits: LogLimits,
+    pub backlog: Backlog,
     /// Settled events that the core does not know of yet.
     pub settled: Vec<BatchSlice>,
 }
@@ -152,6 +161,8 @@ impl Driver {
         let tell = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(tell);
         let mut telling = false;
+        let mut backlog = tokio::time::interval(BACKLOG_INTERVAL);
+        backlog.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A spool that a former run left starts without an offer.
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
@@ -195,6 +206,7 @@ impl Driver {
                     Some(DriverMessage::Stop { until }) => return self.stop(until, under_way).await,
                     Some(message) => self.handle(message, &mut actions),
                 },
+                _ = backlog.tick() => self.look_at_backlog(),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.engine.step(self.now(), Input::Tick, &mut actions);
                     if look_at.is_some_and(|at| at <= Instant::now()) {
@@ -241,6 +253,7 @@ impl Driver {
                 self.spool_jobs.removed();
                 return self.remove(false);
             }
+            DriverMessage::SpoolMeasured(spool) => return self.spool_measured(spool),
             DriverMessage::DeadLettered { letters, outcomes } => {
                 return self.dead_lettered(letters, outcomes, actions);
             }
@@ -253,7 +266,13 @@ impl Driver {
     }
 
     fn answered(&mut self, answer: TargetAnswer, actions: &mut Vec<Action>) {
-        self.metrics.request_seconds.record(answer.took.as_secs_f64());
+        self.metrics.request_seconds.record(answer.took, 1);
+        let answers = &self.metrics.answers;
+        match &answer.outcome {
+            DeliveryOutcome::Delivered => answers.count("ok"),
+            DeliveryOutcome::Failed(failure) => answers.count_status(failure.status),
+            DeliveryOutcome::Partial(_) => answers.count("partial"),
+        }
         let failed = match &answer.outcome {
             DeliveryOutcome::Delivered => {
                 self.log_limits.succeeded();
@@ -268,7 +287,12 @@ impl Driver {
                 failures.iter().flatten().count()
             }
         };
-        self.metrics.delivered.increment((answer.events - failed) as u64);
+        let delivered = (answer.events - failed) as u64;
+        if delivered > 0 {
+            self.metrics.last_success.set(now_us() as f64 / 1e6);
+        }
+        self.backlog.delivered += delivered;
+        self.metrics.delivered.increment(delivered);
         self.metrics.retried.increment(failed as u64);
         let reason = match &answer.outcome {
             DeliveryOutcome::Failed(failure) => Some(failure.reason.clone()),
@@ -330,10 +354,13 @@ impl Driver {
                     self.metrics.requests.increment(1);
                     let processor = Arc::clone(&self.processor);
                     let (log, name) = (self.shared.invocations.clone(), Arc::clone(&self.name));
+                    let (clocks, seconds) =
+                        (Arc::clone(&self.shared.clocks), self.metrics.delivery_seconds.clone());
                     under_way.push(Box::pin(async move {
                         let start = Instant::now();
                         let outcome = processor.deliver(&request).await;
                         let took = start.elapsed();
+                        record_delivery(&request, &outcome, &clocks, &seconds);
                         if let Some(log) = log {
                             log.write(&name, &request, &outcome, took);
                         }
@@ -373,7 +400,6 @@ impl Driver {
 
     fn show(&self) {
         let gauges = self.engine.gauges();
-        self.metrics.waiting.set(gauges.waiting_events as f64);
         self.metrics.under_way.set(gauges.requests_under_way as f64);
         self.metrics.breaker_open.set(f64::from(u8::from(gauges.breaker_open)));
         self.metrics.spooling.set(f64::from(u8::from(gauges.spooling)));

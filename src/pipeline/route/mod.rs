@@ -13,6 +13,7 @@ mod patterns;
 
 use std::sync::Arc;
 
+use metrics::{Counter, counter};
 use rustc_hash::FxHashMap;
 
 use self::audience::Audience;
@@ -22,6 +23,7 @@ use super::settings::RouteSettings;
 use super::undecided::Undecided;
 use crate::event::{Batch, Selection};
 use crate::processor::{BatchSlice, Selector};
+use crate::telemetry::metrics as names;
 use eventpattern::PatternError;
 
 /// Destinations of the events of one batch.
@@ -54,6 +56,7 @@ struct Rule {
     has_pattern: bool,
     /// Processor indices.
     processors: Vec<usize>,
+    matched: Counter,
 }
 
 /// The route stage.
@@ -81,6 +84,7 @@ impl Route {
                 sources: route.sources.clone(),
                 has_pattern: route.pattern.is_some(),
                 processors: route.processors.clone(),
+                matched: counter!(names::ROUTE_EVENTS, "route" => route.name.clone()),
             })
             .collect();
         let processors = processors.into_iter().enumerate();
@@ -212,6 +216,7 @@ impl Route {
                 Some(patterns) if rule.has_pattern => patterns.taken(at),
                 _ => fresh,
             };
+            rule.matched.increment(offered.len() as u64);
             for processor in &rule.processors {
                 self.audiences[*processor].step(batch, &offered, destinations, &mut routed);
             }
@@ -249,7 +254,8 @@ mod tests {
     #[test]
     fn events_owed_to_a_function_come_before_those_that_nobody_decided() {
         let mut destinations = Destinations::default();
-        let everything = RouteSettings { sources: vec![true], pattern: None, processors: vec![0] };
+        let everything =
+            RouteSettings { sources: vec![true], processors: vec![0], ..RouteSettings::default() };
         let unknown: Box<dyn Selector> = Box::new(Unknown);
         let mut route =
             Route::new(&[everything], [("fn", Some(unknown))], &mut destinations).expect("no patterns");

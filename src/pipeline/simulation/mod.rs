@@ -150,7 +150,7 @@ fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
 /// A route from the one source to all processors but the dead-letter processor.
 fn everything() -> RouteSettings {
     let processors = (0..PROCESSORS).filter(|processor| *processor != SINK);
-    RouteSettings { sources: vec![true], pattern: None, processors: processors.collect() }
+    RouteSettings { sources: vec![true], processors: processors.collect(), ..RouteSettings::default() }
 }
 
 /// Plays a seed to its end. Panics if a promise is broken.

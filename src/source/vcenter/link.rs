@@ -150,7 +150,9 @@ impl<A: EventApi> Link<A> {
     pub fn set_vcenter_clock(&self, vcenter_us: i64, asked: Instant) {
         let half = asked.elapsed() / 2;
         let now_us = vcenter_us + half.as_micros() as i64;
-        self.status.clock_offset_us.store(now_us - self.now_us(), Relaxed);
+        let offset_us = now_us - self.now_us();
+        self.status.clock_offset_us.store(offset_us, Relaxed);
+        self.intake.set_clock_offset(offset_us);
         let known = Some((asked + half, vcenter_us));
         *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }

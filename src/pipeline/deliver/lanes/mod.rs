@@ -27,6 +27,7 @@
 mod asides;
 mod lane;
 mod merge;
+mod queries;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -247,22 +248,8 @@ impl Lanes {
         LaneKind::ALL.into_iter().any(|kind| kinds.has(kind) && !self.ready[kind as usize].is_empty())
     }
 
-    /// Returns true if the waiting events take at least `bytes` bytes in a request.
-    pub fn fill(&self, bytes: usize) -> bool {
-        let items = self.lanes.values().flat_map(|lane| &lane.items);
-        let mut sizes = items.map(LaneItem::request_bytes);
-        sizes.try_fold(0, |sum, size| (sum + size < bytes).then_some(sum + size)).is_none()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.events == 0
-    }
-
-    /// Returns true if another lane has events, waiting or in flight.
-    pub fn has_events_besides(&self, key: LaneKey) -> bool {
-        self.lanes
-            .iter()
-            .any(|(other, lane)| *other != key && (!lane.items.is_empty() || lane.state == LaneState::Busy))
     }
 
     pub fn get(&self, key: LaneKey) -> Option<&Lane> {

@@ -101,7 +101,7 @@ impl Run {
         let (begins_in, mut begins) = mpsc::channel(1);
         let (pages_in, pages) = crate::queue::bounded(8);
         let budget = Budget::new(64 << 20);
-        let intake = Intake::new(0, budget.clone(), begins_in, pages_in);
+        let intake = Intake::new(0, budget.clone(), begins_in, pages_in, Arc::default());
         let status = Arc::new(Status::default());
         let clock: Clock = {
             let fake = fake.clone();
