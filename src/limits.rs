@@ -87,8 +87,6 @@ pub const DEAD_LETTER_RESERVE_PART: u64 = 4;
 pub const DEAD_LETTER_WARN_PERCENT: u64 = 80;
 /// Fill level below which the next warning may follow, so that a level at the edge warns once.
 pub const DEAD_LETTER_CALM_PERCENT: u64 = 60;
-/// Interval at which the fill levels of the dead letters are measured and old letters removed.
-pub const DEAD_LETTER_UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Old dead letters removed at a time: 1,000 of 1 KiB add 1 MiB to the write-ahead log.
 pub const DEAD_LETTERS_EXPIRED_MAX: usize = 1_000;
 /// Bytes of the disk that stay free: below this nothing is spooled or dead-lettered. Checkpoints,
