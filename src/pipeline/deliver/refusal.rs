@@ -102,12 +102,14 @@ impl DeliveryEngine {
         let has_others = self.lanes.get(key).is_some_and(|lane| !lane.items.is_empty());
         let steps_aside = match self.policy.ordering {
             // All first events may be poisonous, and each probe would be one of them. Probes are
-            // rare, so these asides are few, and their bytes do not count.
+            // rare, so these asides are few, and their bytes do not count. The next event of the
+            // entity may still be in the spool.
             Ordering::Entity => {
                 self.health.is_blamed_for(now, self.policy.retry.max_age)
                     && trial.refusals >= 2
                     && self.lanes.asides() < ASIDES_MAX
-                    && (has_others || self.spool.has_lane(key))
+                    && !is_own(key)
+                    && (has_others || self.spool.is_active() || self.spool.has_lane(key))
             }
             // The event has an own lane, perhaps with others of the same request.
             Ordering::None => has_others && has_room,
@@ -130,6 +132,14 @@ impl DeliveryEngine {
                 self.lanes.put_back(key, items);
                 key
             }
+        };
+        // While the target is blamed, every second probe at most is an aside: those in the spool
+        // are fetched only if nothing in memory can be sent.
+        let probe_interval = self.policy.breaker.unwrap_or_default().probe_interval;
+        let asides = u32::try_from(self.lanes.asides()).unwrap_or(u32::MAX);
+        let wait = match is_blamed && is_own(key) {
+            true => wait.max(probe_interval.saturating_mul(asides.saturating_mul(2))),
+            false => wait,
         };
         self.lanes.wait(key, now + wait);
         self.park(key, actions);

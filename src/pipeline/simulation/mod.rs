@@ -80,8 +80,9 @@ const ENTITIES: usize = 4;
 const TROUBLED_STEPS: usize = 1_200;
 const STEPS_MAX: usize = 60_000;
 /// Steps without faults after which one more event comes, which every target takes. A target that
-/// is left with poisonous events alone has nothing to compare them with.
-const MORE_EVERY: usize = 4_000;
+/// is left with poisonous events alone has nothing to compare them with. The time between two is
+/// shorter than `MAX_AGE`: after that without an accepted event, the target may be at fault again.
+const MORE_EVERY: usize = 1_000;
 const SEEDS: std::ops::Range<u64> = 0..100;
 /// Seeds that once broke a promise; they are tried besides the default ones.
 const SEEDS_KEPT: [u64; 6] = [382, 704, 829, 1_518, 2_094, 2_714];
