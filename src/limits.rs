@@ -10,6 +10,7 @@ mod backlog;
 mod connections;
 mod lanes;
 mod processors;
+mod push;
 mod seen;
 mod text;
 
@@ -19,6 +20,7 @@ pub use backlog::*;
 pub use connections::*;
 pub use lanes::*;
 pub use processors::*;
+pub use push::*;
 pub use seen::*;
 pub use text::*;
 
@@ -175,11 +177,16 @@ pub const REMOVALS_MAX: usize = 1 + 1 + 2;
 /// add up to two jobs each.
 pub const DRIVER_JOBS_MAX: usize = 1 + 2 + 1 + REMOVALS_MAX + 1 + 2 * 2;
 /// Jobs at the storage thread apart from those of drivers ([`DRIVER_JOBS_MAX`] each). Each source
-/// has one (its checkpoint is loaded, or its first one is written). Then come one checkpoint, one
+/// has one (its checkpoint is loaded, or its first one is written), and those of its inbox
+/// ([`INBOX_JOBS_MAX`]). Then come one checkpoint, one
 /// group of unreadable events, one upkeep of the dead letters and two jobs at the end, the jobs of
 /// operators, the ends of replays, and the jobs of undecided processors.
 pub const fn store_jobs_max(sources: usize, processors: usize) -> usize {
-    sources + 5 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX + processors * UNDECIDED_JOBS_MAX
+    sources * (1 + INBOX_JOBS_MAX)
+        + 5
+        + DEAD_LETTER_COMMAND_JOBS_MAX
+        + REPLAYS_MAX
+        + processors * UNDECIDED_JOBS_MAX
 }
 /// Jobs at the storage thread for operators who list, replay or drop dead letters: one for each
 /// command that may run.
@@ -491,10 +498,3 @@ pub const DECODE_CHUNK_BYTES: usize = 2 << 20;
 /// Subjects that `/stats` counts separately, for each processor: 8,192 * some 100 bytes = 800 KiB.
 /// vSphere 9 has some 2,000 subjects, and an EventEx can have any.
 pub const STATS_SUBJECTS_MAX: usize = 8_192;
-
-/// Connections to the admin listener at a time: a scraper, the checks of a load balancer, and a few
-/// people.
-pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Time between the start of a connection and the head of its first request, and between one
-/// request and the next.
-pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,10 +11,7 @@
 //! /stats    guarded   the old router's JSON page
 //! ```
 
-mod auth;
 pub mod control;
-mod files;
-mod serve;
 mod stats;
 mod view;
 
@@ -29,10 +26,14 @@ use axum::{Router as Routes, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use self::stats::Stats;
 pub use self::view::View;
-use crate::limits::REASON_BYTES_MAX;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, REASON_BYTES_MAX};
+use crate::net::listener::{
+    self, AuthError, Guard, ListenerTls, ListenerTlsError, Serving, listener_tls, serve,
+};
 use crate::outside;
 use crate::pipeline::undecided::RegistryState;
 use crate::settings::Admin;
@@ -46,13 +47,16 @@ pub enum AdminError {
     #[error("admin: cannot listen on {address}: {cause}; choose another `admin.bindAddress`, or `none`")]
     Listen { address: String, cause: std::io::Error },
     #[error("admin: {0}")]
-    Auth(#[from] auth::AuthError),
+    Auth(#[from] AuthError),
     #[error(transparent)]
-    Tls(#[from] serve::ListenerTlsError),
+    Tls(#[from] ListenerTlsError),
 }
 
 /// The reason why a processor is undecided.
 const UNKNOWN: &str = "it could not read its functions or rules yet; its events wait";
+
+/// Its clients are a scraper, the checks of a load balancer, and a few people.
+const SERVING: Serving = Serving { name: "admin", connections_max: ADMIN_CONNECTIONS_MAX, streams_max: 8 };
 
 /// The data that the pages are made of.
 struct AdminState {
@@ -65,8 +69,8 @@ struct AdminState {
 /// A bound listener. It is bound before the sources start, so that a port in use stops the start.
 pub struct Listener {
     listener: TcpListener,
-    tls: Option<Arc<serve::ListenerTls>>,
-    guard: auth::Guard,
+    tls: Option<Arc<ListenerTls>>,
+    guard: Guard,
 }
 
 impl Listener {
@@ -76,8 +80,8 @@ impl Listener {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|cause| AdminError::Listen { address: address.clone(), cause })?;
-        let tls = admin.tls.as_ref().map(serve::listener_tls).transpose()?.map(Arc::new);
-        Ok(Some(Listener { listener, tls, guard: auth::Guard::new(&admin.auth)? }))
+        let tls = admin.tls.as_ref().map(|tls| listener_tls("admin.tls", tls)).transpose()?.map(Arc::new);
+        Ok(Some(Listener { listener, tls, guard: Guard::new("admin.auth", &admin.auth)? }))
     }
 
     /// Serves until the process ends.
@@ -88,13 +92,15 @@ impl Listener {
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
             .route("/stats", get(old_stats))
-            .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), auth::check));
+            .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), listener::check));
         let routes = open.merge(guarded).with_state(shared);
         let (listener, tls) = (Arc::new(self.listener), self.tls);
         let life = || {
             let (listener, tls, routes) = (Arc::clone(&listener), tls.clone(), routes.clone());
             async move {
-                serve::serve(&listener, tls, routes).await;
+                // It serves until the process ends, so nothing tells it to stop.
+                let (_stop, stopped) = watch::channel(false);
+                serve(listener, tls, routes, SERVING, stopped).await;
                 ControlFlow::Continue(())
             }
         };
@@ -170,9 +176,9 @@ fn collect(view: &View) {
             gauge(names::SOURCE_LAG).set(lag.as_secs_f64());
         }
         report.gauges.into_iter().for_each(|(metric, value)| gauge(metric).set(value));
-        for Counter { metric, method, value } in report.counters {
-            match method {
-                Some(method) => metrics::counter!(metric, "source" => name.clone(), "method" => method),
+        for Counter { metric, label, value } in report.counters {
+            match label {
+                Some((label, word)) => metrics::counter!(metric, "source" => name.clone(), label => word),
                 None => metrics::counter!(metric, "source" => name.clone()),
             }
             .absolute(value);

@@ -27,7 +27,7 @@ use super::View;
 use crate::limits::REASON_BYTES_MAX;
 use crate::outside;
 use crate::processor::counted::{Invocations, Tally};
-use crate::settings::{ConfigFormat, ProcessorKind, SourceKind};
+use crate::settings::{ConfigFormat, ProcessorKind};
 use crate::telemetry::metrics::SourceMetrics;
 
 /// The data of the page.
@@ -45,10 +45,10 @@ pub(super) struct Stats {
 impl Stats {
     pub fn new(view: &View) -> Self {
         let config = &view.config;
-        let source = |source: &crate::settings::SourceConfig| match &source.kind {
-            SourceKind::Vcenter(vcenter) => {
-                (source.name.clone(), vcenter_kind(config.format), vcenter.sdk_url.clone())
-            }
+        let source = |source: &crate::settings::SourceConfig| {
+            let kind = source_kind(source.kind.word(), config.format);
+            let address = source.kind.as_type().address();
+            (source.name.clone(), kind, outside::escaped(&address).into_owned())
         };
         let processor = |processor: &crate::settings::ProcessorConfig| {
             let (kind, address) = target(&processor.kind, config.format);
@@ -145,10 +145,11 @@ fn named(all: Vec<(String, &'static str, String)>) -> Vec<(String, String)> {
         .collect()
 }
 
-fn vcenter_kind(format: ConfigFormat) -> &'static str {
+/// A source's kind in the old router's words.
+fn source_kind(word: &'static str, format: ConfigFormat) -> &'static str {
     match format {
-        ConfigFormat::JsonArray => "vmware_vcenter",
-        ConfigFormat::V1alpha1 | ConfigFormat::Native => "vcenter",
+        ConfigFormat::JsonArray if word == "vcenter" => "vmware_vcenter",
+        _ => word,
     }
 }
 

@@ -19,22 +19,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::View;
-use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
+use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX};
 use crate::pipeline::destination::{split_name, undecided_processor};
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, Processor};
-use crate::settings::{
-    Config, OverflowPolicy, Payload, ProcessorConfig, Protocol, SourceKind, StateLocation,
-};
-use crate::source::Observed;
-use crate::source::vcenter::{Status, VcenterSource};
+use crate::settings::{Config, OverflowPolicy, Payload, ProcessorConfig, StateLocation};
+use crate::source::SourceParts;
 use crate::state::{Bounds, EphemeralDir, Store, StoreError, remove_ephemeral_leftovers};
 use crate::supervise::limits::{SOURCE_STOP_SHARE, STOP_END_MAX};
 use crate::supervise::{Part, PartKind, Supervisor};
@@ -122,31 +120,34 @@ impl Router {
             supervisor: supervisor.clone(),
         })?;
         // Start the sources.
+        let payloads = config.processors.iter().map(|processor| processor.delivery.envelope.payload);
+        let wants_xml = payloads.into_iter().any(|payload| payload == Payload::Xml);
         let (stop, stopped) = watch::channel(false);
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
         let all_sources = config.sources.iter().zip(ready_by_source).enumerate();
         for (at, (source, processors)) in all_sources.filter(|_| reads) {
-            let status = Arc::new(Status::default());
-            statuses.push((source.name.clone(), Arc::clone(&status) as Arc<dyn Observed>));
-            let SourceKind::Vcenter(mut settings) = source.kind.clone();
-            settings.protocol = protocol(settings.protocol, &config.processors);
-            settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
-            let ready = processors.wait(source.name.clone());
-            let part = Part::new(PartKind::Source, format!("source/{}", source.name))
-                .slower_by(settings.timeouts.connect + settings.timeouts.call);
-            let (name, intake) = (source.name.clone(), pipeline.intake(at));
-            let source =
-                VcenterSource::new(name, settings, intake, Arc::clone(&status), ready, stopped.clone());
-            let source = Arc::new(source);
+            let kind = source.kind.as_type();
+            let part =
+                Part::new(PartKind::Source, format!("source/{}", source.name)).slower_by(kind.longest_call());
+            let started = kind.start(SourceParts {
+                name: source.name.clone(),
+                intake: pipeline.intake(at),
+                ready: processors.wait(source.name.clone()).boxed(),
+                shutdown: stopped.clone(),
+                sources: config.sources.len(),
+                wants_xml,
+            });
+            statuses.push((source.name.clone(), started.observed()));
+            let again = Arc::clone(&started);
             let life = move || {
-                let source = Arc::clone(&source);
+                let source = Arc::clone(&started);
                 async move {
                     source.run().await;
                     ControlFlow::Break(())
                 }
             };
-            sources.spawn(supervisor.clone().restarted(part, life, move |end| status.part_ended(end)));
+            sources.spawn(supervisor.clone().restarted(part, life, move |end| again.task_ended(end)));
         }
         let shutdown_timeout = config.shutdown_timeout;
         let view = View {
@@ -323,16 +324,12 @@ impl RegistryWait {
     }
 }
 
-/// The protocol to read with: SOAP if a processor wants the XML, which VI/JSON does not have.
-fn protocol(configured: Protocol, processors: &[ProcessorConfig]) -> Protocol {
-    let wants_xml = processors.iter().any(|processor| processor.delivery.envelope.payload == Payload::Xml);
-    if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
-}
-
 /// The disk space that the store may use. For the spools it is the sum of all processors'
-/// `overflow` bounds, so that no spool can use up another one's share.
+/// `overflow` bounds and of all inboxes, so that none of them can use up another one's share.
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
+    let inboxes = config.sources.iter().map(|source| source.kind.as_type().inbox_bytes_max());
+    let spools = spools.chain(inboxes);
     Bounds {
         spool_bytes: spools.fold(0, u64::saturating_add),
         dead_letter_bytes: config.dead_letters.bytes_max,
@@ -362,12 +359,6 @@ fn warn_of_leftovers(store: &Store, config: &Config) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The shortest poll interval of one of `sources`. A call costs many times as much as one or two
-/// events do, so many quiet vCenters would otherwise cost more than a busy one.
-fn poll_share(sources: usize) -> Duration {
-    Duration::from_secs(1).mul_f64(sources as f64 / SMALL_READS_PER_SECOND)
-}
-
 /// Half of the cores, as measured (`docs/performance.md`): decoding shares them with the core
 /// thread and with HTTP at both ends.
 fn parse_threads() -> usize {
@@ -377,27 +368,7 @@ fn parse_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{DeliveryPolicy, EnvelopeOptions, Overflow, ProcessorConfig, ProcessorKind};
-
-    #[test]
-    fn soap_is_used_if_a_processor_wants_xml() {
-        let check = |configured: Protocol, payloads: &[Payload], expected: Protocol| {
-            let processor = |payload: &Payload| ProcessorConfig {
-                name: "p".to_string(),
-                kind: ProcessorKind::Blackhole(Default::default()),
-                delivery: DeliveryPolicy {
-                    envelope: EnvelopeOptions { payload: *payload, ..EnvelopeOptions::default() },
-                    ..DeliveryPolicy::default()
-                },
-            };
-            let processors: Vec<_> = payloads.iter().map(processor).collect();
-            assert_eq!(protocol(configured, &processors), expected, "{configured:?} {payloads:?}");
-        };
-        check(Protocol::Auto, &[Payload::Pascal, Payload::ViJson], Protocol::Auto);
-        check(Protocol::Auto, &[Payload::Pascal, Payload::Xml], Protocol::Soap);
-        check(Protocol::Soap, &[Payload::ViJson], Protocol::Soap);
-        check(Protocol::ViJson, &[Payload::Pascal], Protocol::ViJson);
-    }
+    use crate::settings::{DeliveryPolicy, Overflow, ProcessorConfig, ProcessorKind};
 
     #[test]
     fn a_processor_gets_only_its_own_functions() {

@@ -6,7 +6,7 @@
 use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
-use crate::settings::{Config, ProcessorConfig, SourceConfig, SourceKind};
+use crate::settings::{Config, ProcessorConfig, SourceConfig};
 
 /// The part of `config` that the pipeline needs.
 pub fn pipeline(config: &Config) -> Settings {
@@ -37,11 +37,11 @@ pub fn routes(config: &Config) -> Vec<RouteSettings> {
 }
 
 fn source(source: &SourceConfig) -> SourceSettings {
-    let SourceKind::Vcenter(vcenter) = &source.kind;
+    let kind = source.kind.as_type();
     SourceSettings {
         name: source.name.clone(),
-        overlap: vcenter.overlap,
-        import_checkpoint: vcenter.import_checkpoint.clone(),
+        overlap: kind.overlap(),
+        import_checkpoint: kind.import_checkpoint().map(Into::into),
     }
 }
 

@@ -6,17 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 
-use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
 use crate::app;
-use crate::config::event_names::listed_advice;
 use crate::pipeline::destination::undecided_name;
-use crate::settings::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind, short_secrets};
-
-/// A difference between clocks that deserves a warning: CloudEvents times and logs of the two
-/// machines cannot be compared.
-const CLOCK_OFFSET_WARNED: Duration = Duration::from_secs(2);
+use crate::settings::{Config, OverflowPolicy, ProcessorConfig, short_secrets};
 
 /// Check a configuration, and report all errors in it.
 ///
@@ -59,8 +53,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         config.routes.len()
     )?;
     for source in &config.sources {
-        let SourceKind::Vcenter(vcenter) = &source.kind;
-        say!("  source {}: {}", source.name, vcenter.sdk_url)?;
+        say!("  source {}: {}", source.name, source.kind.as_type().address())?;
     }
     for route in &config.routes {
         let pattern = if route.pattern.is_some() { " by pattern" } else { "" };
@@ -109,7 +102,7 @@ struct Probe {
 async fn connect(config: &Config) -> Vec<Probe> {
     let sources = config.sources.iter().map(|source| async {
         let start = Instant::now();
-        let result = log_in(source).await;
+        let result = source.kind.as_type().connect().await;
         Probe { name: format!("source {}", source.name), took: start.elapsed(), result }
     });
     let processors = config.processors.iter().map(|settings| async {
@@ -145,37 +138,4 @@ fn meanwhile(settings: &ProcessorConfig) -> String {
             "a router that starts now does not read the sources that are routed to it".into()
         }
     }
-}
-
-/// Logs in to a vCenter once, and describes it.
-async fn log_in(source: &SourceConfig) -> Result<String, String> {
-    let SourceKind::Vcenter(settings) = &source.kind;
-    let session = Session::open(settings).await.map_err(|error| error.to_string())?;
-    // The session is closed below even if this fails.
-    let looked = async {
-        let clock = session.clock().await?;
-        session.client.latest_event(&session.content).await?;
-        let types = &settings.filter.event_types;
-        let known =
-            if types.is_empty() { Vec::new() } else { session.client.event_info(&session.content).await? };
-        let names = known.iter().flat_map(|info| [info.event_type(), &info.key]);
-        let advice: Vec<_> = types.iter().filter_map(|name| listed_advice(name, names.clone())).collect();
-        Ok::<_, crate::source::vcenter::client::CallError>((clock, advice))
-    };
-    let looked = looked.await.map_err(|error| error.to_string());
-    let about = session.content.about.clone();
-    session.close().await;
-    let (clock, advice) = looked?;
-    let advice: String = advice.iter().map(|advice| format!("; `filter.eventTypes`: {advice}")).collect();
-    let warning = match clock.offset_us.unsigned_abs() > CLOCK_OFFSET_WARNED.as_micros() as u64 {
-        true => "; set the clocks of both machines by the same time server",
-        false => "",
-    };
-    Ok(format!(
-        "{}, API {}, latency {:.1} ms, clock {:+.3} s{warning}{advice}",
-        about.full_name,
-        about.api_version,
-        clock.latency.as_secs_f64() * 1e3,
-        clock.offset_us as f64 / 1e6,
-    ))
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Exit;
 use super::state::{StateArgs, known, shown, spools_json, time};
 use super::table::table;
-use crate::state::{Checkpoint, Store, StoreError, StoreReader};
+use crate::state::{Checkpoint, Store, StoreError, StoreReader, inbox};
 
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {
@@ -111,7 +111,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             let owed: usize = checkpoint.unsettled.values().map(Vec::len).sum();
             [
                 checkpoint.source.clone(),
-                shown(checkpoint.resume_us),
+                resume(checkpoint),
                 checkpoint.seen_since(0).to_string(),
                 owed.to_string(),
             ]
@@ -144,13 +144,21 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The position of a source: a time, or a row of its inbox.
+fn resume(checkpoint: &Checkpoint) -> String {
+    match checkpoint.is_pushed() {
+        true => format!("row {} of the inbox", inbox::first_read(checkpoint.resume_us)),
+        false => shown(checkpoint.resume_us),
+    }
+}
+
 fn source_json(checkpoint: &Checkpoint, imported: Option<&str>) -> Value {
     let unsettled: Map<String, Value> =
         checkpoint.unsettled.iter().map(|(name, owed)| (name.clone(), owed.len().into())).collect();
     json!({
         "source": checkpoint.source,
         "instanceUuid": checkpoint.instance_uuid,
-        "resume": shown(checkpoint.resume_us),
+        "resume": resume(checkpoint),
         "first": checkpoint.first_us.map(shown),
         "highKey": checkpoint.high_key,
         "seen": checkpoint.seen_since(0),
@@ -175,6 +183,9 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
     let (set, would) = if args.dry_run {
         let reader = StoreReader::open(dir)?;
         match reader.load(source)? {
+            Some(checkpoint) if checkpoint.is_pushed() => {
+                return Err(StoreError::Pushed { source_name: source.to_owned() }.into());
+            }
             Some(checkpoint) => (checkpoint.moved_to(args.time), "would be "),
             None => return Err(unknown(&reader, source)?.into()),
         }

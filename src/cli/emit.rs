@@ -21,7 +21,7 @@ use crate::pipeline::destination::Destinations;
 use crate::pipeline::parse::{Content, Parse};
 use crate::pipeline::route::Route;
 use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Processor};
-use crate::settings::{Config, RouteConfig, SourceKind};
+use crate::settings::{Config, RouteConfig};
 use crate::source::{Page, PageForm, Wire};
 use crate::supervise::Supervisor;
 use crate::telemetry::log;
@@ -203,11 +203,10 @@ async fn emit(
 
 /// The event as the router would read it from a vCenter.
 fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Batch> {
-    let SourceKind::Vcenter(vcenter) = &config.sources[source].kind;
     let info = SourceInfo {
         index: source,
         name: config.sources[source].name.clone(),
-        url: vcenter.sdk_url.clone(),
+        url: config.sources[source].kind.as_type().address(),
         // A random one, so that no two test events have the same id.
         instance_uuid: Uuid::new_v4(),
         api_version: API_VERSION.to_owned(),

@@ -4,12 +4,12 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
 use crate::cloudevents::topic;
 use crate::outside;
-use crate::settings::{Config, SourceConfig, SourceKind};
+use crate::settings::{Config, SourceConfig};
+use crate::source::vcenter::probe::Session;
 use vsphere::api::EventInfo;
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +70,13 @@ pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Resu
 }
 
 async fn ask(source: &SourceConfig) -> anyhow::Result<Vec<EventInfo>> {
-    let SourceKind::Vcenter(settings) = &source.kind;
+    let Some(settings) = source.kind.vcenter() else {
+        let kind = source.kind.word();
+        return Err(anyhow!(
+            "source `{}` is a {kind}; only a vCenter has a list of event types",
+            source.name
+        ));
+    };
     let session = Session::open(settings).await.with_context(|| format!("source {}", source.name))?;
     let known = session.client.event_info(&session.content).await;
     session.close().await;

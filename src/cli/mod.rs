@@ -27,7 +27,6 @@ mod old;
 mod restore;
 mod run;
 mod schema;
-mod session;
 mod spool;
 mod state;
 mod table;

@@ -58,6 +58,11 @@ impl Identity {
         Identity { minute: step, key: row << PLACE_BITS | place as u32 }
     }
 
+    /// The row of the inbox that [`of_inbox`](Self::of_inbox) made this identity from.
+    pub fn inbox_row(&self) -> i64 {
+        i64::from(self.minute) << ROW_BITS | i64::from(self.key >> PLACE_BITS)
+    }
+
     /// The first row of an inbox at or after the position `us`.
     pub fn inbox_row_at(us: i64) -> i64 {
         i64::from(minute_of(us)) << ROW_BITS
@@ -232,6 +237,7 @@ mod tests {
         let places = [(1, 0), (1, 1), (1, 1_023), (2, 0), (1_023, 5), (1_024, 0), (5_000_000_000, 3)];
         let identities = places.map(|(row, place)| Identity::of_inbox(row, place));
         assert!(identities.is_sorted());
+        assert_eq!(identities.map(|identity| identity.inbox_row()), places.map(|(row, _)| row));
         let at = identities[5].minute_us().expect("a place");
         assert_eq!((minute_of(at), Identity::inbox_row_at(at)), (1, 1_024));
     }

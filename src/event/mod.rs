@@ -28,6 +28,6 @@ pub use attributes::{Attributes, Extension, ExtensionKind};
 pub use batch::{Batch, Failed, Record, SourceInfo, lane_of};
 pub use category::{class_of, type_of};
 pub use identity::{Identity, event_id, identify, minute_of};
-pub use pushed::PushedEvent;
+pub use pushed::{PUSHED_INSTANCE, PushedEvent};
 pub use selection::Selection;
 pub use vsphere::{Category, Span};

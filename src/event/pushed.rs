@@ -4,6 +4,10 @@ use uuid::Uuid;
 
 use super::{Attributes, Batch, Extension, Record, Span, lane_of};
 
+/// The instance of every push source, where a vCenter has its instanceUuid. By it the state of
+/// another kind of source under the same name is recognized.
+pub const PUSHED_INSTANCE: Uuid = Uuid::from_u128(0x9f0c_58a1_6b7e_5d0e_8f1b_3c1c_0a55_e7d2);
+
 /// A CloudEvent on its way into a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PushedEvent<'a> {
@@ -43,6 +47,19 @@ impl Batch {
             lane: lane_of(event.subject.as_bytes(), b""),
             ..Record::default()
         });
+    }
+
+    /// Appends the events of `other`, which has no raw page.
+    pub fn absorb(&mut self, other: &Batch) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(&other.arena);
+        for record in &other.records {
+            let mut record = *record;
+            for span in record.spans_mut() {
+                *span = Span::new(start + span.range().start, start + span.range().end);
+            }
+            self.records.push(record);
+        }
     }
 }
 

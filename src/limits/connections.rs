@@ -1,4 +1,4 @@
-//! Bounds of connections to vCenters and targets (`net`).
+//! Bounds of connections to vCenters and targets, and to listeners (`net`).
 
 use std::time::Duration;
 
@@ -28,3 +28,15 @@ pub const HTTP1_READ_BYTES_MAX: usize = 32 << 10;
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Time that an HTTP/2 peer may take to answer a ping before the connection is given up.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between the start of a connection to a listener and the head of its first request, and
+/// between one request and the next.
+pub const LISTENER_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections to the admin listener at a time: a scraper, the checks of a load balancer, and a few
+/// people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Bytes that are read ahead on an HTTP/1.1 connection of a listener, and the longest head of a
+/// request. 1,000 connections * (8 + 16 + 32) KiB = 55 MiB, if every client fills its own.
+pub const LISTENER_READ_BYTES_MAX: usize = 32 << 10;
+/// Bytes that a client may send ahead on an HTTP/2 connection of a listener: the window that the
+/// protocol begins with, 2^16 - 1 bytes.
+pub const LISTENER_WINDOW_BYTES: u32 = (1 << 16) - 1;

@@ -6,12 +6,15 @@
 //! processor::client ── headers ────────────┴── pool ── connect (name, proxy, TCP, TLS)
 //! ```
 //!
+//! [`listener`] serves the admin pages and the sources that events are pushed to.
+//!
 //! INVARIANT: no message contains a query, a credential or the value of a header.
 
 mod connect;
 mod expiry;
 mod file_timer;
 mod headers;
+pub mod listener;
 pub(crate) mod pem;
 mod pool;
 mod retry_after;

@@ -148,6 +148,17 @@ impl FieldValue for [u8; 32] {
     }
 }
 
+settings! {
+    /// The certificate of a listener.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ServerTls in "serverTls" {
+        /// PEM file with the certificate and its intermediates.
+        pub cert_file: PathBuf = key("certFile", CERT_FILE).required();
+        /// PEM file with the key of the certificate.
+        pub key_file: PathBuf = key("keyFile", KEY_FILE).required();
+    }
+}
+
 /// A client certificate and its key (PEM files).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCert {
@@ -295,6 +306,13 @@ pub(crate) fn warn_clear_text(
         let message = "sends credentials over plain HTTP; use `https://`";
         problems.warn(found.line_of(key), &found.path_of(key), message);
     }
+}
+
+/// Returns true if only this machine can reach an address to listen on.
+pub(crate) fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

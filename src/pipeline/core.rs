@@ -81,6 +81,8 @@ struct Begun {
     /// Time at which the source first began, over all runs; see [`Checkpoint::first_us`].
     first_us: Option<i64>,
     changed: bool,
+    /// The last row of the inbox that was routed; 0 before the first.
+    inbox_row: i64,
     /// Destinations that the last checkpoint named.
     known: Vec<String>,
 }
@@ -185,6 +187,7 @@ impl Core {
             resume_us,
             first_us,
             changed: true,
+            inbox_row: 0,
             known: Vec::new(),
         });
         let write = self.checkpoint_of(source).expect("it has just begun");
@@ -226,6 +229,10 @@ impl Core {
                 }
             };
             counts.events += ordered.batch.records.len();
+            if let Some(record) = ordered.batch.records.last().filter(|record| !record.attributes.is_empty())
+            {
+                flow.inbox_row = record.identity.inbox_row();
+            }
             let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
             flow.settle.register(&ordered.batch, &routed.all);
             let batch = Arc::new(ordered.batch);
@@ -417,6 +424,12 @@ impl Core {
         let known = self.route.known(&self.destinations);
         let destinations = (begun.known != known).then(|| known.clone());
         begun.known = known;
+        // Rows are routed in order, so all rows before the first unsettled one are settled.
+        let owed_rows = unsettled.values().flatten().map(Identity::inbox_row);
+        let inbox_kept = match begun.inbox_row {
+            0 => 0,
+            row => owed_rows.min().map_or(row + 1, |owed| owed.min(row + 1)),
+        };
         Some(CheckpointWrite {
             source: flow.name.clone(),
             instance_uuid: begun.info.instance_uuid,
@@ -425,6 +438,7 @@ impl Core {
             high_key,
             dirty: seen.take_dirty(),
             prune_before_minute,
+            inbox_kept,
             unsettled: unsettled
                 .into_iter()
                 .map(|(name, identities)| (name.to_string(), identities))

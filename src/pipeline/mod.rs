@@ -14,6 +14,7 @@ pub mod deliver;
 pub mod destination;
 mod driver;
 pub mod enrich;
+mod inbox;
 pub mod level;
 pub mod order;
 pub mod parse;

@@ -35,6 +35,7 @@ use super::core_thread::CoreThread;
 use super::deliver::Spooled;
 use super::destination::Destinations;
 use super::driver::Shared;
+use super::inbox::StoreInbox;
 use super::level::{Level, QueueLevel};
 use super::parse::{Content, Parse, Parsed};
 use super::replay::DeadLetters;
@@ -83,6 +84,8 @@ pub struct Pipeline {
     source_metrics: Arc<[SourceMetrics]>,
     registries: Arc<Registries>,
     clocks: Arc<ClockOffsets>,
+    /// By source index.
+    source_names: Arc<Vec<String>>,
 }
 
 /// The reason why a pipeline did not start.
@@ -184,7 +187,8 @@ impl Pipeline {
         let registries = Arc::new(Registries::new(processor_count));
         let count = Arc::new(AtomicUsize::new(0));
         let clocks = Arc::new(ClockOffsets::default());
-        let source_names = Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
+        let source_names: Arc<Vec<String>> =
+            Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
         let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
         let shared = Shared {
             store: store.clone(),
@@ -243,18 +247,16 @@ impl Pipeline {
             source_metrics,
             registries,
             clocks,
+            source_names,
         })
     }
 
     /// The entrance for a source.
     pub fn intake(&self, source: usize) -> Intake {
-        Intake::new(
-            source,
-            self.budget.clone(),
-            self.begins.clone(),
-            self.pages.clone(),
-            Arc::clone(&self.clocks),
-        )
+        let inbox = StoreInbox { store: self.store.clone(), source: self.source_names[source].clone() };
+        let (budget, clocks) = (self.budget.clone(), Arc::clone(&self.clocks));
+        Intake::new(source, budget, self.begins.clone(), self.pages.clone(), clocks)
+            .with_inbox(Arc::new(inbox))
     }
 
     /// Metrics of each source, by source index.

@@ -1,10 +1,8 @@
 //! The settings of the listener for operators.
 
-use std::path::PathBuf;
-
 use crate::config::declare::*;
 use crate::config::scalar;
-use crate::net::settings::{Auth, AuthKeys};
+use crate::net::settings::{Auth, AuthKeys, ServerTls, is_loopback};
 
 settings! {
     /// Read-only HTTP for operators: `/healthz`, `/readyz`, `/metrics`, `/stats`.
@@ -24,17 +22,6 @@ settings! {
     check check_admin;
 }
 
-settings! {
-    /// The certificate of the admin listener.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct ServerTls in "admin.tls" {
-        /// PEM file with the certificate and its intermediates.
-        pub cert_file: PathBuf = key("certFile", CERT_FILE).required();
-        /// PEM file with the key of the certificate.
-        pub key_file: PathBuf = key("keyFile", KEY_FILE).required();
-    }
-}
-
 static BIND_ADDRESS: TextFormat = TextFormat {
     allowed: "`HOST:PORT`, or `none`",
     check: |text| match text {
@@ -50,11 +37,4 @@ fn check_admin(found: &CheckedMap, problems: &mut Problems) {
         let message = "everybody who reaches this address can read metrics and statistics; set `auth`";
         problems.warn(found.line_of("bindAddress"), &found.path_of("bindAddress"), message);
     }
-}
-
-/// Returns true if only this machine can reach an address to listen on.
-fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -38,8 +38,10 @@ pub fn convert(text: &str, name: &Path) -> Result<(String, Vec<Warning>), Conver
     if config.format == ConfigFormat::Native {
         return Err(ConvertError::Native(name.into()));
     }
-    // The JSON format has no setting for the state, which therefore stays in the default directory.
-    let with_state = config.format == ConfigFormat::V1alpha1;
+    // The JSON format and the webhook provider have no setting for the state, which therefore stays
+    // in the default directory.
+    let has_state = config.sources.iter().any(|source| source.kind.vcenter().is_some());
+    let with_state = config.format == ConfigFormat::V1alpha1 && has_state;
     let body = write::write(&config, with_state, &notes(&config))?;
     Ok((format!("{HEAD}{body}"), warnings))
 }

@@ -31,7 +31,7 @@ mod write;
 use std::io::Read;
 use std::path::Path;
 
-pub use self::admin::{Admin, ServerTls};
+pub use self::admin::Admin;
 pub use self::convert::{ConvertError, convert, convert_file};
 pub use self::describe::{json_schema, json_schema_text, reference_manual};
 pub use self::processor::{ProcessorConfig, ProcessorKind};
@@ -42,7 +42,7 @@ pub use crate::cloudevents::settings::{EnvelopeOptions, EventTime, Extensions, P
 pub use crate::config::{
     ConfigErrors, FILE_BYTES_MAX, Problem, SECRET_FILE_BYTES_MAX, Secret, SecretError, Warning,
 };
-pub use crate::net::settings::{Auth, ClientCert, ClientTls, HttpClient, Proxy};
+pub use crate::net::settings::{Auth, ClientCert, ClientTls, HttpClient, Proxy, ServerTls};
 pub use crate::pipeline::deliver::settings::{
     BatchLimits, BlameTable, Breaker, DeliveryPolicy, OnRefusal, Ordering, Overflow, OverflowPolicy,
     RateLimit, RefusalBlame, Retry, StatusPattern,
@@ -55,6 +55,7 @@ pub use crate::source::settings::{SourceConfig, SourceKind};
 pub use crate::source::vcenter::settings::{
     EntityFilter, EventFilter, Protocol, Recursion, StartAt, Sweep, Vcenter, VcenterTimeouts,
 };
+pub use crate::source::webhook::settings::{Mapping, Signature, SignatureEncoding, Webhook};
 pub use crate::state::settings::{DeadLetterLimits, StateLocation};
 pub use crate::telemetry::settings::{Log, LogFormat, LogLevel};
 

@@ -10,8 +10,8 @@ pub fn short_secrets(config: &Config) -> Vec<String> {
     let mut all: Vec<(String, &Secret)> = Vec::new();
     all.extend(config.admin.auth.secrets("admin.auth"));
     for (at, source) in config.sources.iter().enumerate() {
-        let SourceKind::Vcenter(vcenter) = &source.kind;
-        all.push((format!("sources[{at}].password"), &vcenter.password));
+        let secrets = source.kind.as_type().secrets().into_iter();
+        all.extend(secrets.map(|(field, secret)| (format!("sources[{at}].{field}"), secret)));
     }
     for (at, processor) in config.processors.iter().enumerate() {
         let secrets = processor.kind.settings().secrets();

@@ -2,8 +2,8 @@
 //! event processor and a metrics provider.
 //!
 //! The old rules apply: unknown keys are errors, `apiVersion` and `kind` are not checked, and
-//! blocks that `type` does not name are ignored. Providers that this router does not have (Horizon,
-//! webhook) are refused by name.
+//! blocks that `type` does not name are ignored. The provider that this router does not have
+//! (Horizon) is refused by name.
 
 use std::path::Path;
 
@@ -16,6 +16,7 @@ use crate::config::found::{CheckedMap, NULL_SECRET};
 use crate::config::problem::Problems;
 use crate::config::tree::{Node, NodeData};
 use crate::config::{Block, Field, FieldType, Group, scalar};
+use crate::state::settings::default_data_dir;
 
 /// The beginning of `apiVersion` in this format.
 pub(super) const API_GROUP: &str = "event-router.vmware.com/";
@@ -26,6 +27,7 @@ pub(super) const DISTINCTIVE_FIELDS: [&str; 3] = ["eventProvider", "eventProcess
 /// The old router's defaults for the checkpoint and the listener.
 const CHECKPOINT_DIR: &str = "./checkpoints";
 const METRICS_ADDRESS: &str = "0.0.0.0:8082";
+const OLD_WEBHOOK_PATH: &str = "webhook";
 
 const TEXT: FieldType = FieldType::Text(&MAY_BE_EMPTY);
 
@@ -76,6 +78,10 @@ static VCSIM: Block = table!(
         field("insecureSSL", FieldType::Flag).or("false"),
         field("auth", FieldType::Maybe(&AUTH)).required(),
     ]
+);
+static WEBHOOK: Block = table!(
+    "webhook",
+    [field("bindAddress", TEXT), field("path", TEXT), field("auth", FieldType::Maybe(&AUTH))]
 );
 static PROCESSOR: Block = table!(
     "eventProcessor",
@@ -174,8 +180,9 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
             (SourceConfig { name: String::new(), kind }, StateLocation::Ephemeral)
         }
     };
-    let SourceKind::Vcenter(vcenter) = &mut source.kind;
-    vcenter.tls.ca_files = ca_files;
+    if let SourceKind::Vcenter(vcenter) = &mut source.kind {
+        vcenter.tls.ca_files = ca_files;
+    }
     let processor = match found.maybe_block("eventProcessor") {
         Some(processor) => builder.processor(processor),
         None => (String::new(), ProcessorKind::Blackhole(Default::default())),
@@ -230,9 +237,11 @@ impl V1alpha1Builder<'_> {
         let block = match kind {
             "vcenter" => self.typed(provider, "vcenter", &VCENTER),
             "vcsim" => self.typed(provider, "vcsim", &VCSIM),
-            "horizon" | "webhook" => {
-                let message =
-                    format!("the event provider `{kind}` is not supported; this router reads vCenters");
+            "webhook" => return self.webhook(name, provider),
+            "horizon" => {
+                let message = format!(
+                    "the event provider `{kind}` is not supported; this router has `vcenter` and `webhook`"
+                );
                 self.problems.error(provider.line_of("type"), &provider.path_of("type"), message);
                 None
             }
@@ -270,6 +279,44 @@ impl V1alpha1Builder<'_> {
             StateLocation::Ephemeral
         };
         (SourceConfig { name, kind: SourceKind::Vcenter(vcenter) }, state)
+    }
+
+    /// The old router kept nothing on disk and answered when the processor had taken an event. Here
+    /// an event is durable before the answer, so the state needs a directory.
+    fn webhook(&mut self, name: String, provider: &CheckedMap) -> (SourceConfig, StateLocation) {
+        let Some(block) = self.typed(provider, "webhook", &WEBHOOK) else {
+            return (
+                SourceConfig { name, kind: SourceKind::Webhook(Webhook::new("")) },
+                StateLocation::Ephemeral,
+            );
+        };
+        let auth = self.maybe_basic_auth(&block, false);
+        let text = old::text(&block, "bindAddress", self.problems);
+        let address = if text.is_empty() { Some(String::new()) } else { scalar::bind_address(text) };
+        if address.is_none() {
+            self.problems.error(
+                block.line_of("bindAddress"),
+                &block.path_of("bindAddress"),
+                "must be `IP:PORT`",
+            );
+        }
+        let path = self.webhook_path(&block);
+        let webhook = Webhook { path, auth, ..Webhook::new(address.unwrap_or_default()) };
+        let state = StateLocation::Dir(default_data_dir(self.env));
+        (SourceConfig { name, kind: SourceKind::Webhook(webhook) }, state)
+    }
+
+    /// The path by the old rules: in lower case, with a slash before it, and not `/` alone.
+    fn webhook_path(&mut self, block: &CheckedMap) -> String {
+        let given = block.maybe_text("path").filter(|path| !path.is_empty()).unwrap_or(OLD_WEBHOOK_PATH);
+        let path = format!("/{}", given.trim_start_matches('/').to_lowercase());
+        let fits =
+            path.len() > 1 && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+        if !fits {
+            let message = "must be a path such as `webhook`, and not `/`";
+            self.problems.error(block.line_of("path"), &block.path_of("path"), message);
+        }
+        path
     }
 
     fn processor(&mut self, processor: &CheckedMap) -> (String, ProcessorKind) {

@@ -14,9 +14,13 @@
 //! last page that arrived completely.
 
 mod clocks;
+mod inbox;
+mod kind;
+pub mod push;
 mod report;
 pub mod settings;
 pub mod vcenter;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -29,6 +33,8 @@ use crate::event::SourceInfo;
 use crate::memory::{Budget, Permit};
 use crate::queue;
 pub use clocks::ClockOffsets;
+pub use inbox::{Inbox, InboxAppend, InboxFull, InboxRead, InboxRow};
+pub use kind::{Source, SourceParts, SourceType};
 pub use report::{Counter, Observed, SourceReport, SourceState};
 pub use vsphere::Wire;
 use vsphere::decode::salvage::Broken;
@@ -161,6 +167,7 @@ pub struct Intake {
     begins: mpsc::Sender<Begin>,
     pages: queue::Sender<Page>,
     clocks: Arc<ClockOffsets>,
+    inbox: Option<Arc<dyn Inbox>>,
 }
 
 /// The pipeline is gone.
@@ -176,12 +183,27 @@ impl Intake {
         pages: queue::Sender<Page>,
         clocks: Arc<ClockOffsets>,
     ) -> Self {
-        Intake { source, budget, begins, pages, clocks }
+        Intake { source, budget, begins, pages, clocks, inbox: None }
     }
 
     /// Reports the source's clock: its time minus the router's, in microseconds.
     pub fn set_clock_offset(&self, offset_us: i64) {
         self.clocks.set(self.source, offset_us);
+    }
+
+    /// Adds the inbox for a source that events are pushed to.
+    pub fn with_inbox(self, inbox: Arc<dyn Inbox>) -> Self {
+        Intake { inbox: Some(inbox), ..self }
+    }
+
+    /// The inbox of this source. `None` only in tests of other sources.
+    pub fn inbox(&self) -> Option<Arc<dyn Inbox>> {
+        self.inbox.clone()
+    }
+
+    /// Size of the global budget in bytes.
+    pub fn budget_bytes(&self) -> usize {
+        self.budget.limit()
     }
 
     /// Asks for the start. Returns when the position is durable.

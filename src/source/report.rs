@@ -56,8 +56,8 @@ pub struct SourceReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
     pub metric: &'static str,
-    /// The value of the label `method`, for calls.
-    pub method: Option<&'static str>,
+    /// A label beside `source`, and its value.
+    pub label: Option<(&'static str, &'static str)>,
     pub value: u64,
 }
 

@@ -1,6 +1,8 @@
 //! The settings of a source, by its `type`.
 
+use super::SourceType;
 use super::vcenter::settings::Vcenter;
+use super::webhook::settings::Webhook;
 use crate::config::declare::*;
 
 settings! {
@@ -16,10 +18,49 @@ settings! {
     variants SourceKind;
 }
 
-kinds! {
-    #[derive(Clone, Debug, PartialEq)]
-    pub enum SourceKind, unknown SourceKind::Vcenter(defaults()); {
-        /// a vCenter
-        Vcenter(Vcenter) = "vcenter";
+/// Declares the kinds of sources, one a line. `unknown` is the kind that stands in for a wrong
+/// `type`, which was reported.
+macro_rules! sources {
+    (unknown $unknown:ident; $($(#[doc = $doc:literal])* $variant:ident($settings:ty) = $word:literal;)+) => {
+        kinds! {
+            #[derive(Clone, Debug, PartialEq)]
+            pub enum SourceKind, unknown SourceKind::$unknown(defaults()); {
+                $($(#[doc = $doc])* $variant($settings) = $word;)+
+            }
+        }
+
+        impl SourceKind {
+            /// The settings, as the rest of the router sees them.
+            pub fn as_type(&self) -> &dyn SourceType {
+                match self {
+                    $(SourceKind::$variant(settings) => settings,)+
+                }
+            }
+
+            /// The word in `type`.
+            pub fn word(&self) -> &'static str {
+                match self {
+                    $(SourceKind::$variant(_) => $word,)+
+                }
+            }
+        }
+    };
+}
+
+sources! {
+    unknown Vcenter;
+    /// a vCenter
+    Vcenter(Vcenter) = "vcenter";
+    /// a listener for CloudEvents and JSON over HTTP
+    Webhook(Webhook) = "webhook";
+}
+
+impl SourceKind {
+    /// The settings of a vCenter; `None` for another kind.
+    pub fn vcenter(&self) -> Option<&Vcenter> {
+        match self {
+            SourceKind::Vcenter(vcenter) => Some(vcenter),
+            _ => None,
+        }
     }
 }

@@ -51,6 +51,7 @@ pub fn checkpoint_write() -> impl Strategy<Value = CheckpointWrite> {
                 high_key,
                 dirty: dirty.into_iter().collect(),
                 prune_before_minute,
+                inbox_kept: i64::from(prune_before_minute),
                 unsettled: unsettled.into_iter().collect(),
                 destinations,
             }

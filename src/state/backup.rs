@@ -27,7 +27,7 @@ use std::path::Path;
 use rusqlite::OpenFlags;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::{StoreError, StoreReader, directory, file, schema, trust};
+use super::{StoreError, StoreReader, directory, file, inbox_ids, schema, trust};
 
 /// The suffix of the copy that a restore makes first.
 pub(super) const RESTORING: &str = ".restoring";
@@ -88,6 +88,7 @@ impl StoreReader {
                 after = row.row;
             }
         }
+        inbox_ids::verify(&self.conn, &self.path)?;
         let mut filter = super::DeadLetterFilter::default();
         loop {
             let page = self.dead_letters(&filter)?;

@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 use super::row_crc::RowCrc;
 use super::{CheckpointWrite, StoreError, schema};
-use crate::event::{Identity, minute_of};
+use crate::event::{Identity, PUSHED_INSTANCE, minute_of};
 use crate::limits::{SEEN_BYTES_MAX, SEEN_DELETED_AT_ONCE, SEEN_MINUTES_MAX};
 
 /// The stored position of one source.
@@ -61,6 +61,11 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Returns true for a push source, whose position is a row of its inbox.
+    pub fn is_pushed(&self) -> bool {
+        self.instance_uuid == PUSHED_INSTANCE
+    }
+
     /// A checkpoint that has a position and knows no events.
     pub fn at(source: &str, instance_uuid: Uuid, resume_us: i64) -> Self {
         Checkpoint {
@@ -419,6 +424,7 @@ pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite,
         high_key: checkpoint.high_key,
         dirty: checkpoint.seen.into_iter().filter(|(at, _)| *at < minute).collect(),
         prune_before_minute: 0,
+        inbox_kept: 0,
         unsettled: Vec::new(),
         destinations: Some(checkpoint.destinations),
     };

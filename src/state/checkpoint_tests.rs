@@ -21,6 +21,7 @@ fn write(resume_us: i64) -> CheckpointWrite {
         high_key: Some(-3),
         dirty: vec![(10, [1, 2, u32::MAX].into_iter().collect()), (11, (0..5_000).collect())],
         prune_before_minute: 10,
+        inbox_kept: 0,
         unsettled: vec![("bus".into(), vec![id(11, 4), id(10, 1)]), ("none".into(), vec![])],
         destinations: Some(vec!["faas/a".into(), "bus".into(), "bus".into()]),
     }
@@ -63,6 +64,7 @@ fn a_file_of_version_1_is_migrated() {
             "ALTER TABLE source DROP COLUMN first_us;
              DROP INDEX dead_letter_by_destination; DROP INDEX dead_letter_by_age;
              CREATE INDEX dead_letter_bytes ON dead_letter (bytes);
+             DROP TABLE inbox_ids;
              DELETE FROM migration WHERE version > 1; PRAGMA user_version = 1;",
         )
         .unwrap();

@@ -90,6 +90,10 @@ pub enum StoreError {
     Gone { path: PathBuf },
     #[error("no checkpoint of source `{source_name}`; there are: {known}")]
     UnknownSource { source_name: String, known: String },
+    #[error(
+        "source `{source_name}` has no position in time: its events are pushed and wait in its inbox; `event-router checkpoint forget` delivers those again"
+    )]
+    Pushed { source_name: String },
     #[error("a failure that the simulation asked for")]
     Injected,
 }

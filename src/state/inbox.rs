@@ -17,12 +17,13 @@
 //! its index in the row. Dedup, settlement and checkpoints work on identities and need nothing
 //! else.
 //!
-//! INVARIANT: a row is removed only when the durable checkpoint of its source has passed it.
+//! INVARIANT: a row is removed only by a checkpoint of its source that counts all of its events as
+//! settled, in the same transaction.
 
 use std::sync::Arc;
 
 use super::codec::{self, CodecError};
-use super::{SpoolAppend, Write};
+use super::{InboxWrite, SpoolAppend, Write};
 use crate::event::{Batch, Identity, Selection, SourceInfo};
 
 const PREFIX: &str = "#inbox/";
@@ -37,14 +38,22 @@ pub fn source_of(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX)
 }
 
-/// The write that makes `batch` durable in the inbox of its source. Its outcome is the row number.
+/// The write that makes events of `batch` durable in the inbox of its source. Its outcome is the
+/// row number. The ids of rows before `forget_before` are forgotten.
 ///
 /// # Errors
 /// The batch is larger than a row may be.
-pub fn append(batch: &Batch, bytes_max: u64) -> Result<Write, CodecError> {
+pub fn append(
+    batch: &Batch,
+    events: &Selection,
+    bytes_max: u64,
+    forget_before: i64,
+) -> Result<Write, CodecError> {
     let source = &batch.source.name;
-    let encoded = codec::encode(batch, &Selection::first(batch.records.len()))?;
-    Ok(Write::SpoolAppend(SpoolAppend { bytes_max, ..SpoolAppend::alone(spool_of(source), source, encoded) }))
+    let encoded = codec::encode(batch, events)?;
+    let ids = events.iter().map(|i| batch.records[i].id).collect();
+    let append = SpoolAppend { bytes_max, ..SpoolAppend::alone(spool_of(source), source, encoded) };
+    Ok(Write::InboxAppend(InboxWrite { append, ids, forget_before }))
 }
 
 /// Decodes `blob`, row `row` of the inbox of `source`, as page `number` of that source.
@@ -60,9 +69,9 @@ pub fn batch(source: &Arc<SourceInfo>, number: u64, row: i64, blob: &[u8]) -> Re
     Ok(batch)
 }
 
-/// The first row that the inbox must keep when the checkpoint resumes at `resume_us`. All rows
-/// before it are settled for every destination.
-pub fn first_kept(resume_us: i64) -> i64 {
+/// The row at which reading begins when the checkpoint resumes at `resume_us`. All rows before it
+/// are settled for every destination.
+pub fn first_read(resume_us: i64) -> i64 {
     Identity::inbox_row_at(resume_us)
 }
 
@@ -86,7 +95,8 @@ mod tests {
     fn appended_events_are_read_with_the_identities_of_their_row() {
         let mut store = MemoryStore::open(&MemoryDisk::default());
         for (row, ids) in [(1, &["a", "b"][..]), (2, &["c"])] {
-            let write = append(&pushed(ids), u64::MAX).expect("it is small");
+            let all = Selection::first(ids.len());
+            let write = append(&pushed(ids), &all, u64::MAX, 0).expect("it is small");
             assert_eq!(store.apply(&[write]).expect("memory"), [WriteOutcome::Row(row)]);
         }
         let rows = store.peek(&spool_of("vc"), 0, u64::MAX).expect("memory");
@@ -111,9 +121,9 @@ mod tests {
     fn no_row_is_removed_that_a_restart_reads_again() {
         for row in [1, 5, 1_023, 1_024, 1_025, 3_000_000] {
             let us = Identity::of_inbox(row, 7).minute_us().expect("a place");
-            assert!(first_kept(us) <= row, "{row}");
-            assert!(first_kept(us) > row - 1_024, "{row}");
+            assert!(first_read(us) <= row, "{row}");
+            assert!(first_read(us) > row - 1_024, "{row}");
         }
-        assert!(first_kept(i64::MIN) <= 1);
+        assert!(first_read(i64::MIN) <= 1);
     }
 }

@@ -219,6 +219,7 @@ mod tests {
             high_key: None,
             dirty: vec![],
             prune_before_minute: 0,
+            inbox_kept: 0,
             unsettled: vec![],
             destinations: None,
         };

@@ -13,11 +13,14 @@ use super::dead_letters::size;
 use super::room::Usage;
 use super::write::{RefusedWrites, relies_on_later};
 use super::{
-    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, DeadLetterUsage, DeadLetterWrite,
+    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, DeadLetterUsage, DeadLetterWrite, InboxWrite,
     ListedDeadLetter, SpoolAppend, SpoolMove, SpoolSize, SpooledBatch, Storage, StoreError, StoredDeadLetter,
-    Write, WriteOutcome, codec,
+    Write, WriteOutcome, codec, inbox,
 };
+use uuid::Uuid;
+
 use crate::event::Selection;
+use crate::limits::INBOX_ROWS_REMOVED_MAX;
 
 /// The moment at which an `apply` fails. Either way the process gets an error and must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,8 @@ struct DiskContents {
     checkpoints: BTreeMap<String, Checkpoint>,
     imported: BTreeMap<String, String>,
     spools: BTreeMap<String, VecDeque<SpooledBatch>>,
+    /// By source: the ids of each row.
+    inbox_ids: BTreeMap<String, Vec<(i64, Vec<Uuid>)>>,
     letters: BTreeMap<i64, StoredDeadLetter>,
     last_spool_row: i64,
     last_letter: i64,
@@ -122,12 +127,27 @@ impl DiskContents {
             Write::Checkpoint(write) => {
                 let prior = self.checkpoints.remove(&write.source);
                 self.checkpoints.insert(write.source.clone(), Checkpoint::update(prior, write));
+                let inbox = self.spools.get(&inbox::spool_of(&write.source));
+                let settled =
+                    inbox.into_iter().flatten().map(|at| at.row).take_while(|row| *row < write.inbox_kept);
+                let rows: Vec<i64> = settled.take(INBOX_ROWS_REMOVED_MAX as usize).collect();
+                self.remove(usage, &rows);
             }
             Write::SpoolAppend(append) => {
                 if let Some(full) = usage.refuse_spool(bounds, free, append) {
                     return WriteOutcome::Full(full);
                 }
                 self.append(usage, append);
+                return WriteOutcome::Row(self.last_spool_row);
+            }
+            Write::InboxAppend(InboxWrite { append, ids, forget_before }) => {
+                if let Some(full) = usage.refuse_spool(bounds, free, append) {
+                    return WriteOutcome::Full(full);
+                }
+                self.append(usage, append);
+                let known = self.inbox_ids.entry(append.source.clone()).or_default();
+                known.push((self.last_spool_row, ids.clone()));
+                known.retain(|(row, _)| row >= forget_before);
                 return WriteOutcome::Row(self.last_spool_row);
             }
             Write::SpoolRemove { rows } => self.remove(usage, rows),
@@ -290,6 +310,21 @@ impl Storage for MemoryStore {
             peeked.push(row.clone());
         }
         Ok(peeked)
+    }
+
+    fn inbox_ids(&self, source: &str, events: usize) -> Result<Vec<(i64, Vec<Uuid>)>, StoreError> {
+        let contents = locked(&self.disk.contents);
+        let mut recent: Vec<(i64, Vec<Uuid>)> = Vec::new();
+        let mut found = 0;
+        for (row, ids) in contents.inbox_ids.get(source).into_iter().flatten().rev() {
+            if found >= events {
+                break;
+            }
+            found += ids.len();
+            recent.push((*row, ids.clone()));
+        }
+        recent.reverse();
+        Ok(recent)
     }
 
     fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {

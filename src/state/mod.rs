@@ -39,6 +39,7 @@ mod ephemeral;
 mod error;
 mod file;
 pub mod inbox;
+mod inbox_ids;
 mod legacy_checkpoint;
 mod memory;
 #[cfg(test)]
@@ -55,20 +56,23 @@ mod write;
 
 use std::collections::BTreeMap;
 
+use uuid::Uuid;
+
 pub use backup::restore;
 pub use checkpoint::{Checkpoint, ResumeSet};
 pub use dead_letter_usage::{DeadLetterUsage, shown_destination};
 pub use dead_letters::{DeadLetterFilter, ListedDeadLetter};
 pub use ephemeral::{EphemeralDir, remove_ephemeral_leftovers};
 pub use error::StoreError;
+pub use inbox_ids::InboxWrite;
 pub use legacy_checkpoint::{LegacyCheckpoint, read_legacy_checkpoint};
 pub use memory::{Failing, MemoryDisk, MemoryStore};
 pub use reader::StoreReader;
-pub use room::{Bounds, SpoolSize, spool_name, spool_owner};
+pub use room::{Bounds, Full, SpoolSize, spool_name, spool_owner};
 pub use spool::SpooledBatch;
 pub use store::Store;
 pub use write::{
-    CheckpointWrite, DeadLetterFacts, DeadLetterPayload, DeadLetterWrite, Full, SpoolAppend, SpoolMove,
+    CheckpointWrite, DeadLetterFacts, DeadLetterPayload, DeadLetterWrite, SpoolAppend, SpoolMove,
     StoredDeadLetter, Write, WriteOutcome,
 };
 
@@ -98,6 +102,10 @@ pub trait Storage: Send {
         after_row: i64,
         bytes_max: u64,
     ) -> Result<Vec<SpooledBatch>, StoreError>;
+
+    /// The ids of the newest rows in the inbox of `source`, oldest row first: of as many rows as
+    /// have `events` events together, or of all.
+    fn inbox_ids(&self, source: &str, events: usize) -> Result<Vec<(i64, Vec<Uuid>)>, StoreError>;
 
     /// The dead letters that `filter` selects, without their payloads, in the order of their
     /// numbers.

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{
     Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, DeadLetterWrite,
-    MemoryDisk, MemoryStore, SpoolAppend, SpoolMove, Storage, Store, StoredDeadLetter, Write, arbitrary,
-    codec,
+    InboxWrite, MemoryDisk, MemoryStore, SpoolAppend, SpoolMove, Storage, Store, StoredDeadLetter, Write,
+    arbitrary, codec, inbox,
 };
 use crate::event::{Identity, Selection};
 
@@ -23,6 +23,12 @@ enum Op {
         source: String,
         identities: Vec<Identity>,
         bytes_max: u64,
+    },
+    Inbox {
+        source: String,
+        ids: Vec<u128>,
+        bytes_max: u64,
+        forget_before: i64,
     },
     /// Rows of the destination's spool, by their places in it.
     Remove {
@@ -99,6 +105,9 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (destination(), source(), vec(identity(), 0..6), bytes_max()).prop_map(
             |(destination, source, identities, bytes_max)| Op::Append { destination, source, identities, bytes_max }
         ),
+        3 => (source(), vec(any::<u128>(), 0..6), bytes_max(), 0..9i64).prop_map(
+            |(source, ids, bytes_max, forget_before)| Op::Inbox { source, ids, bytes_max, forget_before }
+        ),
         3 => (destination(), vec(0..4usize, 0..3)).prop_map(|(destination, which)| Op::Remove { destination, which }),
         2 => (destination(), 0..4usize, vec(0..6usize, 0..6))
             .prop_map(|(destination, which, events)| Op::Settle { destination, which, events }),
@@ -131,6 +140,12 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
         Op::Append { destination, source, identities, bytes_max } => {
             Write::SpoolAppend(append(destination, source, &identities, bytes_max))
         }
+        Op::Inbox { source, ids, bytes_max, forget_before } => {
+            let identities: Vec<_> = (0..ids.len() as u32).map(|key| Identity { minute: 1, key }).collect();
+            let append = append(inbox::spool_of(&source), source, &identities, bytes_max);
+            let ids = ids.into_iter().map(Uuid::from_u128).collect();
+            Write::InboxAppend(InboxWrite { append, ids, forget_before })
+        }
         Op::Move { destination, which, settled, to } => Write::SpoolMove(SpoolMove {
             row: row(&destination, which),
             settled: settled.map(|events| events.into_iter().collect()),
@@ -159,6 +174,10 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
 fn all(storage: &dyn Storage) -> impl PartialEq + std::fmt::Debug + use<> {
     let (sources, destinations) = (["vc-01", "вц"], ["faas/a", "faas/b", "bus"]);
     let spools: BTreeMap<_, _> = destinations.map(|to| (to, storage.peek(to, 0, u64::MAX).unwrap())).into();
+    let inboxes = sources.map(|source| {
+        let rows = storage.peek(&inbox::spool_of(source), 0, u64::MAX).unwrap();
+        (rows, [0, 3, 99].map(|events| storage.inbox_ids(source, events).unwrap()))
+    });
     let first: Vec<_> = destinations.map(|to| storage.peek(to, 2, 300).unwrap()).into();
     let letters = storage.dead_letters(&DeadLetterFilter::default()).unwrap();
     let whole: Vec<_> = letters.iter().map(|letter| storage.dead_letter(letter.row).unwrap()).collect();
@@ -173,7 +192,7 @@ fn all(storage: &dyn Storage) -> impl PartialEq + std::fmt::Debug + use<> {
     };
     (
         sources.map(|source| (storage.load(source).unwrap(), storage.imported(source).unwrap())),
-        (spools, first, storage.spools().clone()),
+        (spools, first, inboxes, storage.spools().clone()),
         (
             letters,
             whole,

@@ -14,9 +14,9 @@
 
 use std::collections::BTreeMap;
 
+use super::SpoolAppend;
 use super::dead_letter_usage::{DeadLetterUsage, shown_destination};
 use super::write::DeadLetterWrite;
-use super::{Full, SpoolAppend};
 use crate::limits;
 
 /// The bounds of the store.
@@ -38,6 +38,25 @@ impl Default for Bounds {
             disk_free_bytes: limits::DISK_FREE_BYTES_MIN,
         }
     }
+}
+
+/// The bound that is reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    #[error(
+        "the spool of `{destination}` is full ({bytes} of {bytes_max} bytes); it waits until the target takes events again, or raise its `overflow.bytesMax`"
+    )]
+    Spool { destination: String, bytes: u64, bytes_max: u64 },
+    #[error("all spools together are full ({bytes} of {bytes_max} bytes)")]
+    AllSpools { bytes: u64, bytes_max: u64 },
+    #[error(
+        "the dead letters of `{destination}` are full ({bytes} of {bytes_max} bytes; with all others {all_bytes} of {all_bytes_max}); replay or drop some with `event-router dlq`, or raise `deadLetters.bytesMax`"
+    )]
+    DeadLetters { destination: String, bytes: u64, bytes_max: u64, all_bytes: u64, all_bytes_max: u64 },
+    #[error(
+        "the disk of the data directory has {free} bytes left and {floor} are kept free; free some space"
+    )]
+    Disk { free: u64, floor: u64 },
 }
 
 /// Separates the destination from the lane in the name of a lane's spool.

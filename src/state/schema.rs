@@ -37,6 +37,8 @@ pub(super) const APPLICATION_ID: i64 = 0x4576_5274;
 /// - `spool_by_destination` contains the sizes, so that adding them up reads no batch.
 /// - `dead_letter_by_destination` contains the sizes, for the same reason.
 /// - `dead_letter_by_age` finds the letters that have become too old.
+/// - `inbox_ids` outlives the rows of `spool` that it names, since copies of an event may arrive
+///   long after it is settled.
 /// - `dead_letter.payload` is the last column and has a checksum of its own, so that a search does
 ///   not read it.
 const MIGRATIONS: &[&str] = &["
@@ -72,6 +74,9 @@ const MIGRATIONS: &[&str] = &["
     DROP INDEX dead_letter_bytes;
     CREATE INDEX dead_letter_by_destination ON dead_letter (destination, bytes);
     CREATE INDEX dead_letter_by_age ON dead_letter (last_us);
+", "
+    CREATE TABLE inbox_ids (row INTEGER PRIMARY KEY, source TEXT NOT NULL, ids BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
+    CREATE INDEX inbox_ids_by_source ON inbox_ids (source, row);
 "];
 
 /// The schema version that this release writes.

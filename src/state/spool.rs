@@ -18,7 +18,7 @@ use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
 use super::{SpoolAppend, SpoolMove, StoreError, WriteOutcome, codec};
 use crate::event::{Identity, Selection};
-use crate::limits::BATCH_EVENTS_MAX;
+use crate::limits::{BATCH_EVENTS_MAX, INBOX_ROWS_REMOVED_MAX};
 
 /// One spooled batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +141,23 @@ pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusq
         }
     }
     Ok(())
+}
+
+/// Deletes the first rows of a spool, those before `row`, but at most
+/// [`INBOX_ROWS_REMOVED_MAX`](crate::limits::INBOX_ROWS_REMOVED_MAX).
+pub(super) fn remove_before(
+    conn: &Connection,
+    usage: &mut Usage,
+    destination: &str,
+    row: i64,
+) -> rusqlite::Result<()> {
+    if !usage.spools.contains_key(destination) {
+        return Ok(());
+    }
+    let mut select = conn
+        .prepare_cached("SELECT row FROM spool WHERE destination = ?1 AND row < ?2 ORDER BY row LIMIT ?3")?;
+    let rows = select.query_map(params![destination, row, INBOX_ROWS_REMOVED_MAX], |row| row.get(0))?;
+    remove(conn, usage, &rows.collect::<rusqlite::Result<Vec<i64>>>()?)
 }
 
 /// Records the settled events of a row: all of them, not only the latest.

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use uuid::Uuid;
 
 use super::checkpoint::{self, Checkpoint, ResumeSet};
 use super::directory::{self, Claim};
@@ -18,10 +19,10 @@ use super::room::{Bounds, SpoolSize, Usage};
 use super::spool::{self, SpooledBatch};
 use super::write::{RefusedWrites, relies_on_later};
 use super::{
-    DeadLetterFilter, DeadLetterUsage, ListedDeadLetter, Storage, StoreError, StoreReader, StoredDeadLetter,
-    Write, WriteOutcome,
+    CheckpointWrite, DeadLetterFilter, DeadLetterUsage, ListedDeadLetter, Storage, StoreError, StoreReader,
+    StoredDeadLetter, Write, WriteOutcome,
 };
-use super::{dead_letters, file, legacy_checkpoint, schema, trust};
+use super::{dead_letters, file, inbox, inbox_ids, legacy_checkpoint, schema, trust};
 use crate::limits;
 
 /// The store of one data directory, owned by this process.
@@ -132,6 +133,9 @@ impl Store {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(StoreError::UnknownSource { source_name: source.to_owned(), known });
         };
+        if checkpoint.is_pushed() {
+            return Err(StoreError::Pushed { source_name: source.to_owned() });
+        }
         let (write, set) = checkpoint::moved(checkpoint, resume_us);
         self.transact("move a checkpoint", |conn, _| {
             checkpoint::forget(conn, source)?;
@@ -290,7 +294,10 @@ impl Storage for Store {
         );
         self.check_file_is_there()?;
         let grows = |write: &Write| {
-            matches!(write, Write::SpoolAppend(_) | Write::SpoolMove(_) | Write::DeadLetter(_))
+            matches!(
+                write,
+                Write::SpoolAppend(_) | Write::InboxAppend(_) | Write::SpoolMove(_) | Write::DeadLetter(_)
+            )
         };
         let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
         let (bounds, path) = (self.bounds, self.reader.path.clone());
@@ -311,6 +318,7 @@ impl Storage for Store {
             matches!(
                 write,
                 Write::SpoolRemove { .. }
+                    | Write::Checkpoint(CheckpointWrite { inbox_kept: 1.., .. })
                     | Write::SpoolMove(_)
                     | Write::SpoolClear { .. }
                     | Write::DeadLetterRemove { .. }
@@ -346,6 +354,11 @@ impl Storage for Store {
         self.reader.peek(destination, after_row, bytes_max)
     }
 
+    fn inbox_ids(&self, source: &str, events: usize) -> Result<Vec<(i64, Vec<Uuid>)>, StoreError> {
+        let StoreReader { conn, path } = &self.reader;
+        inbox_ids::recent(conn, path, source, events)
+    }
+
     fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
         self.reader.dead_letters(filter)
     }
@@ -372,8 +385,12 @@ fn apply_one(
     write: &Write,
 ) -> Result<WriteOutcome, TransactionError> {
     match write {
-        Write::Checkpoint(write) => checkpoint::save(conn, write)?,
+        Write::Checkpoint(write) => {
+            checkpoint::save(conn, write)?;
+            spool::remove_before(conn, usage, &inbox::spool_of(&write.source), write.inbox_kept)?;
+        }
         Write::SpoolAppend(append) => return Ok(spool::append(conn, usage, bounds, free, append)?),
+        Write::InboxAppend(write) => return Ok(inbox_ids::append(conn, usage, bounds, free, write)?),
         Write::SpoolRemove { rows } => spool::remove(conn, usage, rows)?,
         Write::SpoolSettled { row, events } => spool::settle(conn, *row, events)?,
         Write::SpoolMove(moved) => return Ok(spool::move_row(conn, usage, bounds, free, moved)?),

@@ -138,6 +138,7 @@ fn a_full_disk_stops_the_store() {
             high_key: None,
             dirty: (0..minutes).map(|minute| (minute, (0..500).map(|key| key * 7).collect())).collect(),
             prune_before_minute: 0,
+            inbox_kept: 0,
             unsettled: vec![],
             destinations: None,
         })

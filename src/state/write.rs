@@ -25,7 +25,7 @@ use super::checkpoint::Checkpoint;
 use super::codec::{self, Encoded};
 use super::dead_letters::DeadLetterFilter;
 use super::room::spool_owner;
-use super::{Storage, StoreError};
+use super::{Full, InboxWrite, Storage, StoreError};
 use crate::event::{Batch, Identity, Selection};
 
 /// One change of the durable state.
@@ -35,6 +35,8 @@ pub enum Write {
     Checkpoint(CheckpointWrite),
     /// Appends events of one batch to a spool.
     SpoolAppend(SpoolAppend),
+    /// Appends events to an inbox, with the ids that later copies are recognized by.
+    InboxAppend(InboxWrite),
     /// Removes rows whose events are all settled. Rows that do not exist are no error, since a
     /// removal may be repeated.
     SpoolRemove { rows: Vec<i64> },
@@ -73,6 +75,9 @@ pub struct CheckpointWrite {
     pub dirty: Vec<(u32, RoaringBitmap)>,
     /// Minutes before this one are deleted: the minute of the resume time minus the overlap.
     pub prune_before_minute: u32,
+    /// Rows of the source's inbox before this one are removed: all of their events are settled. 0
+    /// for a source without an inbox.
+    pub inbox_kept: i64,
     /// The unsettled events of each destination: all of them, every time.
     pub unsettled: Vec<(String, Vec<Identity>)>,
     /// The destinations of the source; `None` if unchanged since the last checkpoint.
@@ -189,25 +194,6 @@ pub enum WriteOutcome {
     /// checkpoint of the same source could rely on that write, a batch for the same destination
     /// would overtake it.
     HeldBack,
-}
-
-/// The bound that is reached.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    #[error(
-        "the spool of `{destination}` is full ({bytes} of {bytes_max} bytes); it waits until the target takes events again, or raise its `overflow.bytesMax`"
-    )]
-    Spool { destination: String, bytes: u64, bytes_max: u64 },
-    #[error("all spools together are full ({bytes} of {bytes_max} bytes)")]
-    AllSpools { bytes: u64, bytes_max: u64 },
-    #[error(
-        "the dead letters of `{destination}` are full ({bytes} of {bytes_max} bytes; with all others {all_bytes} of {all_bytes_max}); replay or drop some with `event-router dlq`, or raise `deadLetters.bytesMax`"
-    )]
-    DeadLetters { destination: String, bytes: u64, bytes_max: u64, all_bytes: u64, all_bytes_max: u64 },
-    #[error(
-        "the disk of the data directory has {free} bytes left and {floor} are kept free; free some space"
-    )]
-    Disk { free: u64, floor: u64 },
 }
 
 impl Write {
@@ -349,6 +335,7 @@ mod tests {
             high_key: None,
             dirty: vec![(1, seen.iter().copied().collect())],
             prune_before_minute: 0,
+            inbox_kept: 0,
             unsettled: vec![("bus".into(), owed.iter().map(id).collect())],
             destinations: None,
         })

@@ -53,6 +53,10 @@ metrics! {
     SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "skipped stretches of the history whose events vCenter does not show to the user";
     SOURCE_ROWS = "event_router_source_rows_stepped_over_total", Counter, ["source"], "rows of the event table that vCenter could not send; they were skipped, and dead letters name their places";
     SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "sweeps: times that the most recent stretch was read again to find late events";
+    SOURCE_REQUESTS = "event_router_source_requests_total", Counter, ["source", "outcome"], "requests to a push source; `accepted` ones are durable";
+    SOURCE_COPIES = "event_router_source_copies_dropped_total", Counter, ["source"], "events of a push source that were dropped because an event with their source and id had been accepted before";
+    SOURCE_INBOX_EVENTS = "event_router_source_inbox_events", Gauge, ["source"], "events in the inbox of a push source";
+    SOURCE_INBOX_BYTES = "event_router_source_inbox_bytes", Gauge, ["source"], "compressed bytes in the inbox of a push source";
     SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
     SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock minus the router's clock";

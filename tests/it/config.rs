@@ -51,8 +51,7 @@ fn warnings(text: &str) -> String {
 }
 
 fn vcenter(config: &Config) -> &Vcenter {
-    let SourceKind::Vcenter(vcenter) = &config.sources[0].kind;
-    vcenter
+    config.sources[0].kind.vcenter().expect("a vCenter")
 }
 
 #[test]
@@ -215,7 +214,7 @@ fn patterns_keep_their_json_types() {
 fn anchors_are_resolved() {
     let sources = "sources:\n  - &vc\n    name: vc1\n    type: vcenter\n    address: vc1.example\n    username: ro\n    password: pw\n  - <<: *vc\n    name: vc2\n    address: vc2.example\n";
     let config = good(&format!("{HEAD}{PROCESSOR}{sources}"));
-    let SourceKind::Vcenter(second) = &config.sources[1].kind;
+    let second = config.sources[1].kind.vcenter().expect("a vCenter");
     assert_eq!((&*second.sdk_url, &*second.username), ("https://vc2.example/sdk", "ro"));
 }
 

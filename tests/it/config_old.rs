@@ -39,8 +39,7 @@ fn bad(text: &str) -> String {
 }
 
 fn vcenter(config: &Config) -> &Vcenter {
-    let SourceKind::Vcenter(vcenter) = &config.sources[0].kind;
-    vcenter
+    config.sources[0].kind.vcenter().expect("a vCenter")
 }
 
 #[test]
@@ -214,15 +213,45 @@ fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
 #[test]
 fn unsupported_features_are_rejected_by_name() {
     let provider = |yaml: &str| bad(&format!("{API}eventProvider: {yaml}\n{OPENFAAS}{METRICS_YAML}"));
-    let webhook =
-        provider("{type: webhook, name: w, webhook: {bindAddress: '0.0.0.0:8080', path: /webhook}}");
-    assert_eq!(
-        webhook,
-        "config:3: eventProvider.type: the event provider `webhook` is not supported; this router reads vCenters"
-    );
     assert!(
         provider("{type: horizon, name: h, horizon: {address: x}}").contains("the event provider `horizon`")
     );
+}
+
+#[test]
+fn a_webhook_provider_runs_as_it_is() {
+    let file = |webhook: &str| {
+        format!(
+            "{API}eventProvider: {{type: webhook, name: w, webhook: {webhook}}}\n{OPENFAAS}{METRICS_YAML}"
+        )
+    };
+    let webhook = |text: &str| {
+        let (config, _) = good(&file(text));
+        assert_eq!(
+            config.state,
+            StateLocation::Dir("/state".into()),
+            "an event is durable before the answer"
+        );
+        match &config.sources[0].kind {
+            SourceKind::Webhook(webhook) => webhook.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let basic = "auth: {type: basic_auth, basicAuth: {username: u, password: hunter2}}";
+    let configured = webhook(&format!("{{bindAddress: '10.0.0.1:8080', path: Events/In, {basic}}}"));
+    assert_eq!((&*configured.bind_address, &*configured.path), ("10.0.0.1:8080", "/events/in"));
+    assert!(matches!(&configured.auth, Auth::Basic { username, .. } if username == "u"));
+    assert_eq!(webhook("{bindAddress: '0.0.0.0:8080', path: /webhook}").path, "/webhook");
+    assert_eq!(webhook("{bindAddress: '0.0.0.0:8080'}").path, "/webhook");
+    for (wrong, part) in [
+        ("{path: x}", "webhook.bindAddress: is missing"),
+        ("{bindAddress: '0.0.0.0'}", "webhook.bindAddress: must be `IP:PORT`"),
+        ("{bindAddress: '0.0.0.0:1', path: /}", "webhook.path: must be a path such as `webhook`"),
+        ("{bindAddress: '0.0.0.0:1', paths: x}", "unknown field `paths`; did you mean `path`?"),
+    ] {
+        let told = bad(&file(wrong));
+        assert!(told.contains(part), "{wrong}: {told}");
+    }
 }
 
 #[test]
@@ -235,7 +264,7 @@ fn every_error_of_an_old_file_is_shown_at_once() {
 }
 
 /// A directory with the files that the examples name, and an example with the paths to them.
-fn example(name: &str, dir: &Path) -> String {
+pub fn example(name: &str, dir: &Path) -> String {
     for secret in [
         "vc1-password",
         "openfaas-password",
@@ -243,6 +272,9 @@ fn example(name: &str, dir: &Path) -> String {
         "admin-token",
         "vc-fra-password",
         "vc-dub-password",
+        "webhook-password",
+        "webhook-token",
+        "github-secret",
     ] {
         std::fs::write(dir.join(secret), "pw\n").unwrap();
     }
@@ -250,6 +282,8 @@ fn example(name: &str, dir: &Path) -> String {
     std::fs::write(dir.join("ca.pem"), key.cert.pem()).unwrap();
     std::fs::write(dir.join("admin.pem"), key.cert.pem()).unwrap();
     std::fs::write(dir.join("admin-key.pem"), key.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("webhook.pem"), key.cert.pem()).unwrap();
+    std::fs::write(dir.join("webhook-key.pem"), key.signing_key.serialize_pem()).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     std::fs::read_to_string(path).unwrap().replace("/etc/event-router", &dir.display().to_string())
 }

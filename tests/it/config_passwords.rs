@@ -74,7 +74,7 @@ fn load(text: &str) -> Result<Config, String> {
 /// The vCenter's password, and OpenFaaS's.
 fn passwords(text: &str) -> [String; 2] {
     let config = load(text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
-    let SourceKind::Vcenter(vcenter) = &config.sources[0].kind;
+    let vcenter = config.sources[0].kind.vcenter().expect("a vCenter");
     let ProcessorKind::OpenFaas(openfaas) = &config.processors[0].kind else { panic!("{config:?}") };
     let Auth::Basic { password, .. } = &openfaas.auth else { panic!("{config:?}") };
     [vcenter.password.read().unwrap().to_string(), password.read().unwrap().to_string()]
@@ -151,7 +151,7 @@ fn passwords_arrive_through_a_variable() {
         let env = |name: &str| (name == "PW").then(|| password.to_owned());
         let text = format!("dataDir: /state\n{}", native("${PW}"));
         let (config, _) = load_str_with(&text, Path::new("config"), &env).unwrap();
-        let SourceKind::Vcenter(vcenter) = &config.sources[0].kind;
+        let vcenter = config.sources[0].kind.vcenter().expect("a vCenter");
         assert_eq!(&*vcenter.password.read().unwrap(), password);
     }
 }

@@ -63,3 +63,5 @@ mod upgrade_state;
 mod vcsim;
 mod vijson;
 mod vijson_payloads;
+mod webhook;
+mod webhook_examples;

@@ -10,7 +10,7 @@ use crate::common::pages::{self, Made};
 use crate::common::until;
 use event_router::app::pipeline_settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, SourceInfo};
+use event_router::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, Selection, SourceInfo};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
@@ -150,7 +150,7 @@ impl Run {
     /// Makes the events of one request durable, as a push source does before it answers the sender.
     async fn accept(&self, ids: impl IntoIterator<Item = u32>) -> i64 {
         let batch = pushed(&self.hooks.1.info, ids);
-        let write = inbox::append(&batch, u64::MAX).unwrap();
+        let write = inbox::append(&batch, &Selection::first(batch.records.len()), u64::MAX, 0).unwrap();
         let (done, is_done) = oneshot::channel();
         self.pipeline.store().apply(vec![write], move |outcomes| {
             let [WriteOutcome::Row(row)] = outcomes[..] else { panic!("{outcomes:?}") };
@@ -287,7 +287,7 @@ async fn a_spool_keeps_pushed_events_over_a_restart() {
 
     every.answer(None);
     let mut run = Run::start(dir.path(), [&every, &pushes]).await;
-    run.read_from(dir.path(), inbox::first_kept(resume_us(dir.path()))).await;
+    run.read_from(dir.path(), inbox::first_read(resume_us(dir.path()))).await;
     until("all is delivered", || every.ids().len() >= accepted as usize).await;
     assert!(run.stop().await);
     assert_eq!(every.ids(), all(1..=accepted), "each once, in the order of arrival");
@@ -322,7 +322,7 @@ async fn a_crash_repeats_events_in_flight_and_loses_nothing() {
 
     let (before, [again_every, again_pushes]) = (every.ids(), targets());
     let mut run = Run::start(copy.path(), [&again_every, &again_pushes]).await;
-    run.read_from(copy.path(), inbox::first_kept(resume_us(copy.path()))).await;
+    run.read_from(copy.path(), inbox::first_read(resume_us(copy.path()))).await;
     let mut accepted_row = 0;
     for id in 71..=75 {
         accepted_row = run.accept([id]).await;

@@ -161,11 +161,10 @@ impl Status {
 
 impl Observed for Status {
     fn report(&self) -> SourceReport {
-        let counter =
-            |metric, value: &AtomicU64| Counter { metric, method: None, value: value.load(Relaxed) };
+        let counter = |metric, value: &AtomicU64| Counter { metric, label: None, value: value.load(Relaxed) };
         let calls = Method::ALL.map(|method| Counter {
             metric: names::SOURCE_CALLS,
-            method: Some(method.as_str()),
+            label: Some(("method", method.as_str())),
             value: self.calls(method),
         });
         let mut counters = vec![

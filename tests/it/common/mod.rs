@@ -10,6 +10,7 @@ pub mod child;
 pub mod config;
 pub mod disk;
 pub mod golden;
+pub mod hooks;
 pub mod pages;
 pub mod peer;
 pub mod router;

@@ -71,6 +71,7 @@ pub fn transaction(n: u32, store: &Store) -> Vec<Write> {
         high_key: Some(n as i32),
         dirty: vec![(minute, seen)],
         prune_before_minute: minute.saturating_sub(2),
+        inbox_kept: 0,
         unsettled: vec![("faas/a".into(), identities(n))],
         destinations: None,
     }));

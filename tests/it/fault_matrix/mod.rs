@@ -7,6 +7,7 @@
 //! | `vcenter` | a vCenter | the router as a process |
 //! | `store` | a store without room | a pipeline |
 //! | `file` | the disk below the processor `file` | the router as a process |
+//! | `webhook` | a client of a webhook source, or its target | a router in this process |
 //!
 //! A cell is a pipeline with a real store. Hand-made pages go in, and one or two processors send
 //! over TCP to a server with the fault of the row. Of the two destinations, `on` meets the fault
@@ -38,6 +39,7 @@ mod file;
 mod script;
 mod store;
 mod vcenter;
+mod webhook;
 
 use cell::{dns, partial, refresh_gone, refuses_everything, scripted, slow_accept, wrong_tls};
 use column::Column;

@@ -1,5 +1,5 @@
-//! Values that are made from files: credentials and the certificate of the admin listener. They are
-//! made again when a file changes, so that a rotation needs no restart.
+//! Values that are made from files: credentials and the certificate of a listener. They are made
+//! again when a file changes, so that a rotation needs no restart.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -9,9 +9,9 @@ use crate::net::pem::Fingerprint;
 type Make<T, E> = dyn Fn() -> Result<T, E> + Send + Sync;
 
 /// A value and the state of the files that it was made from.
-pub(super) struct FromFiles<T, E> {
+pub struct FromFiles<T, E> {
     /// The setting that names the files, for the log.
-    setting: &'static str,
+    setting: String,
     files: Vec<PathBuf>,
     make: Box<Make<T, E>>,
     last: Mutex<(Fingerprint, T)>,
@@ -19,14 +19,14 @@ pub(super) struct FromFiles<T, E> {
 
 impl<T: Clone, E: std::error::Error> FromFiles<T, E> {
     pub fn new(
-        setting: &'static str,
+        setting: impl Into<String>,
         files: Vec<PathBuf>,
         make: impl Fn() -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
         // The state comes first: a change during the reading is noticed afterwards.
         let state = Fingerprint::of(&files);
         let last = Mutex::new((state, make()?));
-        Ok(FromFiles { setting, files, make: Box::new(make), last })
+        Ok(FromFiles { setting: setting.into(), files, make: Box::new(make), last })
     }
 
     /// The value that the files give now. If they cannot be used, the last value stays, and one
@@ -35,15 +35,15 @@ impl<T: Clone, E: std::error::Error> FromFiles<T, E> {
         let state = Fingerprint::of(&self.files);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if state != last.0 {
-            let setting = self.setting;
+            let setting = &self.setting;
             last.0 = state;
             match (self.make)() {
                 Ok(value) => {
-                    tracing::info!(setting, "using changed files of the admin listener");
+                    tracing::info!(%setting, "using changed files of a listener");
                     last.1 = value;
                 }
                 Err(error) => {
-                    tracing::warn!(setting, %error, "cannot use changed files of the admin listener; keeping the last ones");
+                    tracing::warn!(%setting, %error, "cannot use changed files of a listener; keeping the last ones");
                 }
             }
         }

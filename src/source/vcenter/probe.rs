@@ -3,10 +3,16 @@
 use std::time::{Duration, Instant};
 
 use crate::clock::now_us;
-use crate::settings::{SecretError, Vcenter};
+use crate::config::SecretError;
+use crate::config::event_names::listed_advice;
 use crate::source::vcenter::client::{CallError, Client};
 use crate::source::vcenter::options;
+use crate::source::vcenter::settings::Vcenter;
 use vsphere::api::ServiceContent;
+
+/// A difference between clocks that deserves a warning: CloudEvents times and logs of the two
+/// machines cannot be compared.
+const CLOCK_OFFSET_WARNED: Duration = Duration::from_secs(2);
 
 /// The session cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -55,4 +61,36 @@ impl Session {
             tracing::debug!(%error, "cannot log out");
         }
     }
+}
+
+/// Logs in to a vCenter once, and describes it.
+pub async fn log_in(settings: &Vcenter) -> Result<String, String> {
+    let session = Session::open(settings).await.map_err(|error| error.to_string())?;
+    // The session is closed below even if this fails.
+    let looked = async {
+        let clock = session.clock().await?;
+        session.client.latest_event(&session.content).await?;
+        let types = &settings.filter.event_types;
+        let known =
+            if types.is_empty() { Vec::new() } else { session.client.event_info(&session.content).await? };
+        let names = known.iter().flat_map(|info| [info.event_type(), &info.key]);
+        let advice: Vec<_> = types.iter().filter_map(|name| listed_advice(name, names.clone())).collect();
+        Ok::<_, CallError>((clock, advice))
+    };
+    let looked = looked.await.map_err(|error| error.to_string());
+    let about = session.content.about.clone();
+    session.close().await;
+    let (clock, advice) = looked?;
+    let advice: String = advice.iter().map(|advice| format!("; `filter.eventTypes`: {advice}")).collect();
+    let warning = match clock.offset_us.unsigned_abs() > CLOCK_OFFSET_WARNED.as_micros() as u64 {
+        true => "; set the clocks of both machines by the same time server",
+        false => "",
+    };
+    Ok(format!(
+        "{}, API {}, latency {:.1} ms, clock {:+.3} s{warning}{advice}",
+        about.full_name,
+        about.api_version,
+        clock.latency.as_secs_f64() * 1e3,
+        clock.offset_us as f64 / 1e6,
+    ))
 }

@@ -1,5 +1,5 @@
-//! Access to the admin pages other than health: basic authentication or a bearer token, compared in
-//! constant time. A secret in a file is read again when the file changes.
+//! Access to the pages of a listener: basic authentication or a bearer token, compared in constant
+//! time. A secret in a file is read again when the file changes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::files::FromFiles;
-use crate::settings::{Auth, SecretError};
+use crate::config::SecretError;
+use crate::net::settings::Auth;
 
 /// The configured credentials cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub fn new(auth: &Auth) -> Result<Self, AuthError> {
+    /// `setting` is the path of the setting, for messages.
+    pub fn new(setting: &str, auth: &Auth) -> Result<Self, AuthError> {
         let (challenge, secret) = match auth {
             Auth::None => ("", None),
             Auth::Basic { password, .. } => {
@@ -41,11 +43,17 @@ impl Guard {
         };
         let files = secret.and_then(|secret| secret.path()).map(ToOwned::to_owned).into_iter().collect();
         let auth = auth.clone();
-        let expected = FromFiles::new("admin.auth", files, move || expected(&auth))?;
+        let expected = FromFiles::new(setting, files, move || expected(&auth))?;
         Ok(Guard { expected, challenge })
     }
 
-    fn admits(&self, given: Option<&HeaderValue>) -> bool {
+    /// The value of `WWW-Authenticate` in an answer to a request that is not admitted.
+    pub fn challenge(&self) -> &'static str {
+        self.challenge
+    }
+
+    /// Returns true if a request with this `Authorization` header may pass.
+    pub fn admits(&self, given: Option<&HeaderValue>) -> bool {
         let Some(expected) = self.expected.current() else { return true };
         let given: [u8; 32] = Sha256::digest(given.map_or(&b""[..], HeaderValue::as_bytes)).into();
         // Compare every byte, wherever the first difference is.
@@ -77,18 +85,19 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request<Body>, next
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Secret;
+    use crate::config::Secret;
 
     #[test]
     fn only_the_right_credentials_are_admitted() {
         let guard =
-            Guard::new(&Auth::Basic { username: "u".into(), password: Secret::inline("p:ä") }).unwrap();
+            Guard::new("auth", &Auth::Basic { username: "u".into(), password: Secret::inline("p:ä") })
+                .unwrap();
         let header = |text: &str| HeaderValue::from_str(text).unwrap();
         let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("u:p:ä"));
         assert!(guard.admits(Some(&header(&right))));
         assert!(!guard.admits(Some(&header("Basic dTpw"))));
         assert!(!guard.admits(None));
-        assert!(Guard::new(&Auth::None).unwrap().admits(None));
+        assert!(Guard::new("auth", &Auth::None).unwrap().admits(None));
     }
 
     #[test]
@@ -96,7 +105,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "old\n").unwrap();
-        let guard = Guard::new(&Auth::Bearer { token: Secret::file(&path) }).unwrap();
+        let guard = Guard::new("auth", &Auth::Bearer { token: Secret::file(&path) }).unwrap();
         let admitted = || {
             ["old", "renewed"]
                 .map(|token| guard.admits(Some(&HeaderValue::from_str(&format!("Bearer {token}")).unwrap())))

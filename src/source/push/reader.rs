@@ -1,0 +1,120 @@
+//! The reader: reads the rows of the inbox in order, and hands them to the decode threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::Push;
+use crate::clock;
+use crate::limits::{INBOX_LOOK_INTERVAL, INBOX_READ_BYTES, PUSH_REST, ROOM_WAIT_TOLD};
+use crate::memory::Permit;
+use crate::source::{InboxRow, Page, PageForm, SourceState, Start, Verdict};
+
+/// The place of the reader, which outlives a panic.
+#[derive(Debug, Default)]
+pub(super) struct ReaderPlace {
+    /// The last row that was handed on.
+    pub row: i64,
+    /// The number of the next page.
+    page: u64,
+}
+
+impl Push {
+    /// Reads until the pipeline is gone. `written` has the last row that was written.
+    pub(super) async fn read(&self, start: &Start, mut written: watch::Receiver<i64>) {
+        self.ready.clone().await;
+        let (verdicts, mut decoded) = mpsc::unbounded_channel();
+        loop {
+            written.borrow_and_update();
+            let mut permit = self.room().await;
+            let after = self.place().row;
+            let read = self.inbox.read(after, permit.bytes()).await;
+            self.status.inbox(read.events, read.bytes);
+            if read.rows.is_empty() {
+                drop(permit);
+                self.status.set_state(SourceState::Waiting);
+                // The size of an inbox shrinks when a checkpoint removes rows.
+                let rest = if read.events > 0 { INBOX_LOOK_INTERVAL } else { PUSH_REST };
+                if !self.rest(&mut written, &mut decoded, rest).await {
+                    return;
+                }
+                continue;
+            }
+            self.status.set_state(SourceState::Reading);
+            for row in read.rows {
+                permit.resize(permit.bytes().saturating_sub(row.memory_bytes));
+                let share = self.intake.take(row.memory_bytes);
+                if !self.push(start, row, share, &verdicts).await {
+                    return;
+                }
+            }
+            if !self.verdicts(&mut decoded) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for room in the memory budget.
+    async fn room(&self) -> Permit {
+        let mut reserved = std::pin::pin!(self.intake.reserve(INBOX_READ_BYTES));
+        if let Ok(permit) = timeout(ROOM_WAIT_TOLD, reserved.as_mut()).await {
+            return permit;
+        }
+        let _held_up = self.status.held_up(self.name());
+        reserved.await
+    }
+
+    /// Waits for a new row. Returns false if the writer is gone or a row cannot be decoded.
+    async fn rest(
+        &self,
+        written: &mut watch::Receiver<i64>,
+        decoded: &mut mpsc::UnboundedReceiver<Verdict>,
+        longest: Duration,
+    ) -> bool {
+        let is_open = timeout(longest, written.changed()).await.is_ok_and(|changed| changed.is_ok())
+            || written.has_changed().is_ok();
+        is_open && self.verdicts(decoded)
+    }
+
+    /// Hands a row to the decode threads. Returns false if they are gone.
+    async fn push(
+        &self,
+        start: &Start,
+        row: InboxRow,
+        permit: Permit,
+        verdicts: &mpsc::UnboundedSender<Verdict>,
+    ) -> bool {
+        let number = self.place().page;
+        let page = Page {
+            source: Arc::clone(&start.info),
+            number,
+            reading: None,
+            produced_us: clock::now_us(),
+            form: PageForm::Inbox { row: row.row },
+            body: row.blob,
+            poison: None,
+            permit,
+            verdicts: verdicts.clone(),
+        };
+        if self.intake.push(page).await.is_err() {
+            return false;
+        }
+        let mut place = self.place();
+        (place.row, place.page) = (row.row, number + 1);
+        true
+    }
+
+    /// Looks at the decoder's verdicts. A row that was stored and cannot be decoded is a defect of
+    /// the store: it must not be skipped, so the process ends.
+    fn verdicts(&self, decoded: &mut mpsc::UnboundedReceiver<Verdict>) -> bool {
+        while let Ok(verdict) = decoded.try_recv() {
+            if let Err(error) = verdict.found {
+                self.inbox.fail(format!("source `{}`: {error}", self.name()));
+                return false;
+            }
+        }
+        true
+    }
+}
