@@ -7,8 +7,10 @@
 //! on the wire, which most bounds round up to 1 KiB. A large installation has 64 vCenters.
 
 mod backlog;
+mod commands;
 mod connections;
 mod lanes;
+mod logs;
 mod processors;
 mod push;
 mod seen;
@@ -17,8 +19,10 @@ mod text;
 use std::time::Duration;
 
 pub use backlog::*;
+pub use commands::*;
 pub use connections::*;
 pub use lanes::*;
+pub use logs::*;
 pub use processors::*;
 pub use push::*;
 pub use seen::*;
@@ -278,8 +282,6 @@ pub const SAID_BYTES_MAX: usize = 768;
 pub const ADDRESS_AGE_MAX: Duration = Duration::from_secs(300);
 /// Pause between two lookups of an address at which deliveries fail. A lookup is two small reads.
 pub const ADDRESS_CHECK_PAUSE: Duration = Duration::from_secs(5);
-/// Shortest interval between two log lines about the same repeated failure.
-pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Time after which a source that waits for room in memory logs that it does.
 pub const ROOM_WAIT_TOLD: Duration = Duration::from_secs(5);
 /// Longest wait of a replayed dead letter for a target that asked for time.
@@ -453,12 +455,6 @@ pub const SESSION_FAILURES_MAX: u32 = 5;
 /// Failures without progress are forgotten after this time without another one: one lost answer an
 /// hour is everyday, also for an idle vCenter.
 pub const FAILURES_FORGOTTEN: Duration = Duration::from_secs(60);
-/// Failed reads within `FAILURE_LOG_INTERVAL` that are worth a line although those between them
-/// succeed.
-pub const READ_FAILURES_TOLD: u32 = 10;
-/// Reasons of failures that a source remembers, so that each is logged once in
-/// `FAILURE_LOG_INTERVAL`.
-pub const FAILURE_REASONS_MAX: usize = 8;
 /// Time for ending a session on shutdown: destroying three collectors and logging out. Otherwise
 /// vCenter expires the session by itself.
 pub const CLOSE_MAX: Duration = Duration::from_secs(3);

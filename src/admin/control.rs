@@ -10,6 +10,7 @@
 //!   {"replay": {FILTER}}  ─►  {"replayed": {"letter": 7, "destination": "…", "ended": "…"}}
 //!                             …
 //!                             {"done": null}
+//!   {"replayTo": {"filter": {FILTER}, "destination": "…"}}  ─►  the same
 //!   {"drop": {FILTER}}    ─►  {"dropped": 12}
 //!                             {"done": null}
 //!   any request that fails    {"error": "…"} as the last line
@@ -53,6 +54,8 @@ const PATH_BYTES_MAX: usize = 104;
 pub enum ControlRequest {
     /// Deliver these dead letters again.
     Replay(DeadLetterFilter),
+    /// Deliver these dead letters to one destination instead of their own.
+    ReplayTo { filter: DeadLetterFilter, destination: String },
     /// Delete these dead letters.
     Drop(DeadLetterFilter),
 }
@@ -233,7 +236,13 @@ async fn carry_out(
     match request {
         ControlRequest::Replay(filter) => {
             tracing::info!(which = %filter, "replaying dead letters on request");
-            letters.replay(&filter, |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok()).await
+            let tell = |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok();
+            letters.replay(&filter, None, tell).await
+        }
+        ControlRequest::ReplayTo { filter, destination } => {
+            tracing::info!(which = %filter, %destination, "replaying dead letters to another destination on request");
+            let tell = |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok();
+            letters.replay(&filter, Some(&destination), tell).await
         }
         ControlRequest::Drop(filter) => {
             let dropped = letters.remove(&filter).await?;

@@ -80,8 +80,18 @@ impl Listener {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|cause| AdminError::Listen { address: address.clone(), cause })?;
+        let (tls, guard) = Self::secured(admin)?;
+        Ok(Some(Listener { listener, tls, guard }))
+    }
+
+    /// Checks everything about the listener except its port, which a running router has.
+    pub fn check(admin: &Admin) -> Result<(), AdminError> {
+        Self::secured(admin).map(drop)
+    }
+
+    fn secured(admin: &Admin) -> Result<(Option<Arc<ListenerTls>>, Guard), AdminError> {
         let tls = admin.tls.as_ref().map(|tls| listener_tls("admin.tls", tls)).transpose()?.map(Arc::new);
-        Ok(Some(Listener { listener, tls, guard: Guard::new("admin.auth", &admin.auth)? }))
+        Ok((tls, Guard::new("admin.auth", &admin.auth)?))
     }
 
     /// Serves until the process ends.

@@ -31,7 +31,7 @@ use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, Processor};
-use crate::settings::{Config, OverflowPolicy, Payload, ProcessorConfig, StateLocation};
+use crate::settings::{Config, OverflowPolicy, Payload, ProcessorConfig, SourceConfig, StateLocation};
 use crate::source::SourceParts;
 use crate::state::{Bounds, EphemeralDir, Store, StoreError, remove_ephemeral_leftovers};
 use crate::supervise::limits::{SOURCE_STOP_SHARE, STOP_END_MAX};
@@ -60,6 +60,8 @@ pub struct Router {
     /// Removes the state of an ephemeral run when it is dropped.
     ephemeral: Option<EphemeralDir>,
     state_dir: PathBuf,
+    /// Each source with the position at which it starts.
+    positions: Vec<String>,
 }
 
 impl Router {
@@ -101,6 +103,7 @@ impl Router {
         if reads {
             warn_of_leftovers(&store, &config)?;
         }
+        let positions = positions(&store, &config)?;
         // Start the processors. Each learns first which functions had events before the restart.
         let sources = config.sources.iter().map(|source| &source.name).filter(|_| reads);
         let known = store.reader().destinations(sources)?;
@@ -168,6 +171,7 @@ impl Router {
             shutdown_timeout,
             ephemeral,
             state_dir,
+            positions,
         };
         Ok(router)
     }
@@ -180,6 +184,11 @@ impl Router {
     /// A handle that replays and removes dead letters.
     pub fn dead_letters(&self) -> DeadLetters {
         self.pipeline.dead_letters()
+    }
+
+    /// Each source with the position at which it starts, for the log.
+    pub fn positions(&self) -> &[String] {
+        &self.positions
     }
 
     /// The data directory of this run.
@@ -219,6 +228,16 @@ impl Router {
             None => drained,
         }
     }
+}
+
+/// Describes where each source starts: `NAME at TIME`, or `NAME new` if it has no checkpoint yet.
+fn positions(store: &Store, config: &Config) -> Result<Vec<String>, StoreError> {
+    let position = |source: &SourceConfig| {
+        let resume_us = store.reader().load(&source.name)?.map(|checkpoint| checkpoint.resume_us);
+        let at = resume_us.and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+        Ok(at.map_or_else(|| format!("{} new", source.name), |at| format!("{} at {at}", source.name)))
+    };
+    config.sources.iter().map(position).collect()
 }
 
 /// Opens a store for this run alone, and removes those that crashes left behind.

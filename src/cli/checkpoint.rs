@@ -57,8 +57,8 @@ pub struct ForgetArgs {
 pub struct SetArgs {
     /// Name of the source
     source: String,
-    /// The new position, by vCenter's clock: `2026-01-31T12:00:00Z`, an age such as `2h`, `now`, or
-    /// `beginning`
+    /// The new position, by vCenter's clock: `2026-01-31T12:00:00Z`, a date or a time of this
+    /// machine's time zone such as `2026-01-31 12:00`, an age such as `2h`, `now`, or `beginning`
     #[arg(value_parser = time)]
     time: i64,
     /// Print how many events would be delivered again or discarded, and change nothing

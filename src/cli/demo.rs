@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Events per second; by default as many as the router reads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
     /// Stop after N events; by default it does not stop
     #[arg(long, value_name = "N")]
@@ -41,6 +41,12 @@ pub struct DemoArgs {
     per_event: bool,
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// Parses a rate. At a rate of 0 the demo would wait for its first event without end.
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or("must be a number greater than 0")
 }
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {

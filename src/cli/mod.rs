@@ -265,16 +265,21 @@ impl Write for Stdout {
     }
 }
 
-/// Loads the configuration and returns it with its path. Prints its warnings, or else all its
-/// errors.
-fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
-    let Some(file) = old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)) else {
+/// The path of the configuration. Prints an error if there is none.
+fn config_file(args: &ConfigArgs) -> Result<PathBuf, Exit> {
+    old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)).ok_or_else(|| {
         eprintln!(
             "event-router: no configuration; name a file with `--config FILE` or {CONFIG_VARIABLE}, or create {}",
             old::DEFAULT_CONFIG
         );
-        return Err(Exit::Usage);
-    };
+        Exit::Usage
+    })
+}
+
+/// Loads the configuration and returns it with its path. Prints its warnings, or else all its
+/// errors.
+fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
+    let file = config_file(args)?;
     match settings::load(&file) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| complain(&warning.to_string()));
@@ -288,6 +293,11 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
 }
 
 impl LogArgs {
+    /// Returns true if the flags ask for JSON.
+    fn is_json(self) -> bool {
+        matches!(self.log_format, Some(LogFormatArg::Json))
+    }
+
     /// Applies the flags to the configuration's settings.
     fn over(self, log: &settings::Log) -> settings::Log {
         let level = self.log_level.map(|level| match level {

@@ -1,15 +1,18 @@
 //! `event-router run`: routes events until it is stopped.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgs, Exit, LogArgs};
-use crate::admin::Listener;
-use crate::admin::control::ControlSocket;
+use crate::admin::control::{ControlClient, ControlSocket};
+use crate::admin::{AdminError, Listener};
 use crate::app::Router;
+use crate::settings::{self, Config, Log, LogFormat, StateLocation};
 use crate::supervise::{self, ServiceManager};
 use crate::telemetry::{log, metrics};
 
@@ -38,14 +41,44 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
-    // Load the configuration, and install log and metrics.
-    let mut config = match super::load(&args.config) {
-        Ok((_, config)) => config,
-        Err(end) => return Ok(end),
+    // The flags say already how to log that the configuration cannot be read.
+    let file = super::config_file(&args.config);
+    let Ok(file) = file else { return Ok(Exit::Usage) };
+    let loaded = settings::load(&file);
+    let (mut config, warnings) = match loaded {
+        Ok(loaded) => loaded,
+        Err(errors) if args.log.is_json() => {
+            log::install(&args.log.over(&Log::default()));
+            for problem in errors.to_string().lines() {
+                tracing::error!(problem, "the configuration has an error");
+            }
+            return Ok(Exit::Usage);
+        }
+        Err(errors) => {
+            super::complain(&errors.to_string());
+            return Ok(Exit::Usage);
+        }
     };
     config.log = args.log.over(&config.log);
     config.log.invocations |= args.log_invocations;
+    let is_json = config.log.format == LogFormat::Json;
     log::install(&config.log);
+    for warning in warnings {
+        tracing::warn!(problem = %warning, "the configuration deserves attention");
+    }
+    let ended = route(config, &file);
+    match ended {
+        // Not on standard error as text, where every other line is JSON.
+        Err(error) if is_json => {
+            tracing::error!(error = format!("{error:#}"), "the router has failed");
+            Ok(Exit::Failed)
+        }
+        ended => ended,
+    }
+}
+
+/// Routes events until a signal or a failure.
+fn route(config: Config, file: &Path) -> anyhow::Result<Exit> {
     let prometheus = metrics::install();
     supervise::log_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -60,7 +93,10 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         .context("cannot start the control runtime")?;
     let ended = control_runtime.block_on(async {
         // Start the router.
-        let listener = Listener::bind(&config.admin).await?;
+        let listener = match Listener::bind(&config.admin).await {
+            Err(error @ AdminError::Listen { .. }) => return Err(second_instance(&config, error)),
+            listener => listener?,
+        };
         let config = Arc::new(config);
         let (router, control) = {
             let _within = runtime.enter();
@@ -72,10 +108,17 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         };
         let supervisor = router.supervisor().clone();
         let mut failed = supervisor.failed();
+        let data_dir = match config.state {
+            StateLocation::Dir(_) => std::path::absolute(router.state_dir())?.display().to_string(),
+            StateLocation::Ephemeral => "none, since the configuration keeps no state".to_owned(),
+        };
         tracing::info!(
-            sources = config.sources.len(),
-            processors = config.processors.len(),
             version = env!("CARGO_PKG_VERSION"),
+            config = %file.display(),
+            data_dir,
+            admin = config.admin.bind_address.as_deref().unwrap_or("none"),
+            sources = router.positions().join(", "),
+            processors = config.processors.len(),
             "event router started"
         );
         if let Some(listener) = listener {
@@ -111,10 +154,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         // Stop. Remove the socket first, while the data directory still belongs to this process.
         drop(control);
         tracing::info!("finishing deliveries in progress; a second signal ends at once");
+        let stopping = Instant::now();
         tokio::select! {
             drained = router.stop() => {
                 let drained = drained?;
-                tracing::info!(settled = drained.settled, "stopped");
+                let (settled, undelivered) = (drained.settled, drained.undelivered);
+                tracing::info!(settled, undelivered, took_s = stopping.elapsed().as_secs_f64(), "stopped");
                 Ok(if drained.settled { Exit::Done } else { Exit::Unsettled })
             }
             _ = terminate.recv() => Ok(Exit::Unsettled),
@@ -126,4 +171,20 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     runtime.shutdown_background();
     control_runtime.shutdown_background();
     ended
+}
+
+/// The reason why the admin port is in use: another router on the same data directory is a better
+/// one than its port.
+fn second_instance(config: &Config, error: AdminError) -> anyhow::Error {
+    let dir = match &config.state {
+        StateLocation::Dir(dir) => dir,
+        StateLocation::Ephemeral => return error.into(),
+    };
+    match ControlClient::connect(dir) {
+        Ok(Some(_)) => anyhow!(
+            "another event-router runs with the data directory `{}` (and its address for `admin` is in use); stop it, or give this one a `dataDir` and an `admin.bindAddress` of its own",
+            dir.display()
+        ),
+        _ => error.into(),
+    }
 }

@@ -75,13 +75,41 @@ pub fn time(text: &str) -> Result<i64, &'static str> {
         }
         Some(StartAt::Now) => Ok(now_us),
         Some(StartAt::Beginning) => Ok(0),
-        None => {
-            Err("write a time such as `2026-01-31T12:00:00Z`, an age such as `2h`, `now`, or `beginning`")
-        }
+        None => local_time(text, &jiff::tz::TimeZone::system()).ok_or(
+            "write a time such as `2026-01-31T12:00:00Z`, a date or a local time such as `2026-01-31 12:00`, an age such as `2h`, `now`, or `beginning`",
+        ),
     }
+}
+
+/// Parses a date, or a time without an offset, as a time in `zone`. A time that occurs twice, at
+/// the end of summer time, is the first of both.
+fn local_time(text: &str, zone: &jiff::tz::TimeZone) -> Option<i64> {
+    let local = text.parse::<jiff::civil::DateTime>().ok()?;
+    Some(local.to_zoned(zone.clone()).ok()?.timestamp().as_microsecond())
 }
 
 /// A time for people to read.
 pub fn shown(us: i64) -> String {
     jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_local_times() {
+        let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(2));
+        let check = |text: &str, expected: Option<&str>| {
+            let expected = expected.map(|utc| utc.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+            assert_eq!(local_time(text, &zone), expected, "{text}");
+        };
+        check("2026-01-31", Some("2026-01-30T22:00:00Z"));
+        check("2026-01-31 12:30", Some("2026-01-31T10:30:00Z"));
+        check("2026-01-31T12:30:05.5", Some("2026-01-31T10:30:05.5Z"));
+        check("2026-02-30", None);
+        check("12:30", None);
+        check("yesterday", None);
+        assert_eq!(time("2026-01-31T12:30:00+01:00"), Ok(1_769_859_000_000_000));
+    }
 }

@@ -4,7 +4,6 @@
 //! that rules about several fields can still be checked. The caller discards the values if there
 //! are errors.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Secret;
@@ -12,10 +11,11 @@ use super::event_names;
 use super::field::{Block, Field, FieldRule, FieldType, Variant};
 use super::format::MapFormat;
 use super::found::{CheckedMap, NULL_SECRET, Value, join};
+use super::line_at::line_at;
 use super::misplaced::{
     NOT_SHOWN, header_shown, is_path, is_typo, shown, variable_in_secret, variable_problem,
 };
-use super::problem::Problems;
+use super::problem::{FoundSecret, Problems};
 use super::scalar::{self, ExpandError};
 use super::tree::{MapEntry, Node, NodeData, Scalar};
 use eventpattern::{PatternSet, Root};
@@ -73,14 +73,19 @@ impl TableReader<'_> {
         // Find the fields that the map may have.
         let entries: Vec<&MapEntry> = entries.iter().collect();
         let variant = self.variant(&entries, block);
-        let fields = block.fields_of(variant);
-        // If `type` is unknown, so are the allowed fields.
+        // If `type` is unknown, check the fields by the type that was probably meant. Its unknown
+        // fields may be of another type.
         let any_field = !block.variants.is_empty() && variant.is_none();
+        let assumed = variant.or_else(|| self.likely_variant(&entries, block));
+        let fields = block.fields_of(assumed);
         // Read the fields that it has.
         let mut found = CheckedMap::new(path, line, variant.map_or("", |variant| variant.word));
         for entry in entries {
             let Some(field) = fields.iter().find(|field| self.is_named(entry, field)) else {
-                if self.unknown == Unknown::Refuse && !any_field {
+                let elsewhere =
+                    || block.variants.iter().any(|of| of.fields().iter().any(|f| f.key == entry.key));
+                let may_be_known = any_field && (assumed.is_none() || elsewhere());
+                if self.unknown == Unknown::Refuse && !may_be_known {
                     self.unknown_field(entry, block, &fields, path);
                 }
                 continue;
@@ -107,7 +112,7 @@ impl TableReader<'_> {
             );
         }
         // Check rules about several fields, and add the fields that are left out.
-        let parts = block.parts().into_iter().chain(variant.into_iter().flat_map(|own| own.block.parts()));
+        let parts = block.parts().into_iter().chain(assumed.into_iter().flat_map(|own| own.block.parts()));
         let parts: Vec<_> = parts.collect();
         self.rules(&found, parts.iter().flat_map(|part| part.rules));
         self.fill(&mut found, &fields);
@@ -150,6 +155,26 @@ impl TableReader<'_> {
         let entry = entries.iter().find(|entry| entry.key == "type")?;
         let text = entry.value.text().and_then(|text| self.expanded(text).ok())?;
         block.variants.iter().find(|variant| variant.word == text)
+    }
+
+    /// The variant that was probably meant by an unknown or missing `type`: the only one there is,
+    /// or the one with the most similar name, or else the one that has most of the fields.
+    fn likely_variant(&self, entries: &[&MapEntry], block: &Block) -> Option<&'static Variant> {
+        if let [only] = block.variants {
+            return Some(only);
+        }
+        let given = entries.iter().find(|entry| entry.key == "type").and_then(|entry| entry.value.text());
+        let near = given.and_then(|text| nearest(text, block.variants.iter().map(|variant| variant.word)));
+        if let Some(word) = near {
+            return block.variants.iter().find(|variant| variant.word == word);
+        }
+        let shared = |variant: &Variant| {
+            let fields = variant.fields();
+            entries.iter().filter(|entry| fields.iter().any(|field| field.key == entry.key)).count()
+        };
+        let most = block.variants.iter().map(shared).max().filter(|most| *most > 0)?;
+        let mut likely = block.variants.iter().filter(|variant| shared(variant) == most);
+        likely.next().filter(|_| likely.next().is_none())
     }
 
     /// Reports an unknown field, with a suggestion if there is a likely one.
@@ -258,16 +283,40 @@ impl TableReader<'_> {
 
     /// Reads a scalar: replaces variables, then parses it by the type of the field.
     fn scalar(&mut self, scalar: &Scalar, kind: FieldType, path: &str, line: usize) -> Option<Value> {
+        if self.problems.without_secrets
+            && let Some(value) = self.unread(scalar, kind)
+        {
+            return Some(value);
+        }
         let text = self.expanded(&scalar.text).map_err(|error| match kind {
             FieldType::Secret | FieldType::SecretFile => variable_in_secret(&scalar.text, &error),
             _ => variable_problem(&error),
         });
-        match text.and_then(|text| parsed(&text, kind)) {
-            Ok(value) => Some(value),
+        match text.and_then(|text| Ok((parsed(&text, kind)?, text))) {
+            Ok((value, text)) => {
+                if let Value::Secret(secret) = &value {
+                    let is_inline = secret.path().is_none() && text == *scalar.text;
+                    let (path, secret) = (path.to_owned(), secret.clone());
+                    self.problems.secrets.push(FoundSecret { line, path, secret, is_inline });
+                }
+                Some(value)
+            }
             Err(message) => {
                 self.problems.error(line, path, message);
                 None
             }
+        }
+    }
+
+    /// The value of a field whose secret or certificate is not on this machine. `None` if it can be
+    /// checked all the same.
+    fn unread(&self, scalar: &Scalar, kind: FieldType) -> Option<Value> {
+        let is_missing = || matches!(self.expanded(&scalar.text), Err(ExpandError::Missing(_)));
+        match kind {
+            FieldType::Secret if is_missing() => Some(Value::Secret(Secret::inline(""))),
+            FieldType::SecretFile => Some(Value::Secret(Secret::file(&*scalar.text))),
+            FieldType::Text(format) if format.reads_a_file() => Some(Value::Text(scalar.text.clone())),
+            _ => None,
         }
     }
 
@@ -443,55 +492,4 @@ fn secret_file(text: &str) -> Result<Value, String> {
         Ok(_) => Ok(Value::Secret(secret)),
         Err(error) => Err(error.without_path(is_path(text))),
     }
-}
-
-/// Reports names that are used twice.
-pub(crate) fn distinct_names(blocks: &[&CheckedMap], what: &str, problems: &mut Problems) {
-    let mut lines: HashMap<&str, usize> = HashMap::new();
-    for block in blocks {
-        let (name, line) = (block.text("name"), block.line_of("name"));
-        if name.is_empty() {
-            continue;
-        }
-        if let Some(first) = lines.get(name) {
-            let message = format!("another {what} has the name `{name}`, in line {first}");
-            problems.error(line, &block.path_of("name"), message);
-        } else {
-            lines.insert(name, line);
-        }
-    }
-}
-
-/// The line of the value at a JSON path such as `$.data.Vm.Name[0]`, or else of the innermost value
-/// around it.
-fn line_at(node: &Node, path: &str) -> usize {
-    let mut at = node;
-    let mut line = node.line;
-    let mut rest = path.trim_start_matches('$');
-    while !rest.is_empty() {
-        let (step, after) = match rest.strip_prefix('.') {
-            // A name may contain dots, so take the longest one that matches.
-            Some(name) => {
-                let NodeData::Map(entries) = &at.data else { break };
-                let here = |entry: &&MapEntry| {
-                    let after = name.strip_prefix(&*entry.key);
-                    after.is_some_and(|after| after.is_empty() || after.starts_with(['.', '[']))
-                };
-                let Some(entry) = entries.iter().filter(here).max_by_key(|entry| entry.key.len()) else {
-                    break;
-                };
-                line = entry.line;
-                (&entry.value, &name[entry.key.len()..])
-            }
-            None => {
-                let Some((index, after)) = rest[1..].split_once(']') else { break };
-                let NodeData::List(items) = &at.data else { break };
-                let Some(item) = index.parse().ok().and_then(|index: usize| items.get(index)) else { break };
-                line = item.line;
-                (item, after)
-            }
-        };
-        (at, rest) = (step, after);
-    }
-    line
 }

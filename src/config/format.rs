@@ -88,6 +88,11 @@ pub(crate) static ANY_MAP: MapFormat = MapFormat {
 };
 
 impl TextFormat {
+    /// Returns true if the check of this format reads a file.
+    pub fn reads_a_file(&self) -> bool {
+        [&CERT_FILE_TEXT, &KEY_FILE_TEXT].into_iter().any(|format| std::ptr::eq(format, self))
+    }
+
     /// The message about a text that does not have this format.
     pub fn must(&self) -> String {
         format!("must be {}", self.allowed)

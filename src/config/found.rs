@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
+use super::problem::Problems;
 use super::tree::Node;
 
 /// A checked value.
@@ -168,5 +169,22 @@ impl CheckedMap {
 
     pub fn maybe_raw(&self, key: &str) -> Option<&Node> {
         value!(self, key, Value::Raw)
+    }
+}
+
+/// Reports names that are used twice.
+pub(crate) fn distinct_names(blocks: &[&CheckedMap], what: &str, problems: &mut Problems) {
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for block in blocks {
+        let (name, line) = (block.text("name"), block.line_of("name"));
+        if name.is_empty() {
+            continue;
+        }
+        if let Some(first) = lines.get(name) {
+            let message = format!("another {what} has the name `{name}`, in line {first}");
+            problems.error(line, &block.path_of("name"), message);
+        } else {
+            lines.insert(name, line);
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod event_names;
 mod field;
 pub(crate) mod format;
 pub(crate) mod found;
+mod line_at;
 mod misplaced;
 pub(crate) mod problem;
 pub(crate) mod scalar;

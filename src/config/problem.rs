@@ -3,13 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::Secret;
+
 /// The most errors to show. Nobody corrects more of them at once, and every line may have one.
 const ERRORS_MAX: usize = 100;
 
 /// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Counted from 1.
+    /// Counted from 1; 0 if the file as a whole cannot be read.
     pub line: usize,
     /// The field's path, `sources[0].tls.caFile`; empty for the file as a whole.
     pub path: String,
@@ -31,11 +33,25 @@ pub struct ConfigErrors {
     pub problems: Vec<Problem>,
 }
 
-/// Collects problems while a file is checked.
+/// A secret of a file, with its place.
+#[derive(Debug)]
+pub(crate) struct FoundSecret {
+    pub line: usize,
+    pub path: String,
+    pub secret: Secret,
+    /// True if the file itself contains the value, not an environment variable or another file.
+    pub is_inline: bool,
+}
+
+/// Collects problems while a file is checked, and the secrets in it.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     pub errors: Vec<Problem>,
     pub warnings: Vec<Problem>,
+    pub secrets: Vec<FoundSecret>,
+    /// Set on a machine without the secrets of the configuration: their files and environment
+    /// variables are not read, and neither are certificates.
+    pub without_secrets: bool,
 }
 
 impl Problems {
@@ -45,6 +61,12 @@ impl Problems {
 
     pub fn warn(&mut self, line: usize, path: &str, message: impl Into<String>) {
         self.warnings.push(Problem { line, path: path.into(), message: message.into() });
+    }
+
+    /// Notes a secret that the file itself contains.
+    pub fn inline_secret(&mut self, line: usize, path: &str, secret: &Secret) {
+        let (path, secret) = (path.to_owned(), secret.clone());
+        self.secrets.push(FoundSecret { line, path, secret, is_inline: true });
     }
 
     /// Warns of TLS that accepts any certificate. This is the only warning about it.
@@ -76,7 +98,10 @@ impl Problems {
 impl Problem {
     /// `FILE:LINE: PATH: MESSAGE`.
     fn write(&self, file: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", file.display(), self.line)?;
+        match self.line {
+            0 => write!(f, "{}: ", file.display())?,
+            line => write!(f, "{}:{line}: ", file.display())?,
+        }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }

@@ -20,16 +20,7 @@ pub enum Auth {
     },
 }
 
-impl Auth {
-    /// The secret in it, with the path of its field below `path`.
-    pub(crate) fn secrets(&self, path: &str) -> Option<(String, &Secret)> {
-        match self {
-            Auth::None => None,
-            Auth::Basic { password, .. } => Some((format!("{path}.password"), password)),
-            Auth::Bearer { token } => Some((format!("{path}.token"), token)),
-        }
-    }
-}
+impl Auth {}
 
 settings! {
     /// Basic authentication (`username` and `password`) or a bearer token.
@@ -125,6 +116,9 @@ fn check_tls(found: &CheckedMap, problems: &mut Problems) {
     if found.flag("insecure") && found.is_given("thumbprint") {
         let message = "`insecure` and `thumbprint` exclude each other; keep one";
         problems.error(found.line_of("thumbprint"), &found.path, message);
+    } else if found.flag("insecure") && found.is_given("caFile") {
+        let message = "`insecure` accepts any certificate, so `caFile` has no effect; remove `insecure`";
+        problems.warn(found.line_of("insecure"), &found.path, message);
     } else if found.flag("insecure") {
         let instead = "use `caFile` or `thumbprint`";
         problems.warn_insecure(found.line_of("insecure"), &found.path_of("insecure"), instead);
@@ -201,17 +195,16 @@ settings! {
         /// `https://`. `tls` does not apply to it.
         pub proxy_tls: ClientTls = key("proxyTls", block::<ClientTls>());
     }
+    check |found, problems| {
+        if let Some(Proxy::Url { auth: Auth::Basic { password, .. }, .. }) = Proxy::parse(found.text("proxy"))
+            && !found.has_variable("proxy")
+        {
+            problems.inline_secret(found.line_of("proxy"), &found.path_of("proxy"), &password);
+        }
+    };
 }
 
-impl HttpClient {
-    /// The secret of the proxy, with the path of its field.
-    pub(crate) fn secrets(&self) -> Option<(String, &Secret)> {
-        match &self.proxy {
-            Proxy::Url { auth, .. } => auth.secrets("proxy"),
-            Proxy::Environment | Proxy::Direct => None,
-        }
-    }
-}
+impl HttpClient {}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Proxy {
@@ -300,9 +293,7 @@ pub(crate) fn warn_clear_text(
     key: &str,
     problems: &mut Problems,
 ) {
-    let host = scalar::host_of(url);
-    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if credentials && url.starts_with("http://") && !local {
+    if credentials && url.starts_with("http://") && !is_local(scalar::host_of(url)) {
         let message = "sends credentials over plain HTTP; use `https://`";
         problems.warn(found.line_of(key), &found.path_of(key), message);
     }
@@ -310,7 +301,11 @@ pub(crate) fn warn_clear_text(
 
 /// Returns true if only this machine can reach an address to listen on.
 pub(crate) fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    is_local(address.rsplit_once(':').map_or(address, |(host, _)| host))
+}
+
+/// Returns true if only this machine can reach a host.
+pub(crate) fn is_local(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -158,8 +158,8 @@ impl Core {
                     let name: Arc<str> = destination.into();
                     // A destination that was removed or renamed holds nothing back.
                     if self.route.destination(&name, &mut self.destinations).is_none() {
-                        tracing::warn!(source = %flow.name, destination = %name, events = identities.len(),
-                            "this destination is no longer configured: what it had not taken is let go; a renamed one starts at the current position");
+                        tracing::error!(source = %flow.name, destination = %name, events = identities.len(),
+                            "unsettled events of a destination that is not configured any more are discarded");
                         continue;
                     }
                     for identity in identities {
@@ -450,6 +450,24 @@ impl Core {
     /// Returns true if every event that was read is settled everywhere.
     pub fn is_settled(&self) -> bool {
         self.sources.iter().all(|flow| flow.begun.as_ref().is_none_or(|begun| begun.settle.is_settled()))
+    }
+
+    /// The number of unsettled events of each destination.
+    pub fn unsettled(&self) -> FxHashMap<DestinationId, u64> {
+        let mut unsettled: FxHashMap<DestinationId, u64> = FxHashMap::default();
+        for begun in self.sources.iter().filter_map(|flow| flow.begun.as_ref()) {
+            for (destination, events) in begun.settle.pending() {
+                *unsettled.entry(destination).or_default() += events;
+            }
+        }
+        unsettled
+    }
+
+    /// The name of another source that reads the same vCenter as `source`.
+    pub fn twin(&self, source: usize) -> Option<&str> {
+        let instance = Some(self.instance(source)?);
+        let is_twin = |at: &usize| *at != source && self.instance(*at) == instance;
+        (0..self.sources.len()).find(is_twin).map(|at| &*self.sources[at].name)
     }
 
     /// The vCenter instance of a source, once the source has begun.

@@ -18,6 +18,7 @@ use super::control::{Beginning, Control, UnreadableEvent};
 use super::core::{Core, Output};
 use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::{DestinationId, split_name};
+use super::drain::{self, Draining};
 use super::driver::{Driver, DriverMessage, Mailbox, Shared, Sink, now_us, poison_write};
 use super::parse::Parsed;
 use super::refusals::{Attempt, Outbox};
@@ -36,6 +37,7 @@ use crate::processor::{BatchSlice, Processor};
 use crate::state::{
     self, Checkpoint, CheckpointWrite, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint,
 };
+use crate::supervise::limits::DRAIN_LOOK_INTERVAL;
 use crate::supervise::{Heartbeat, Part, PartKind};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
 
@@ -59,7 +61,7 @@ pub(super) struct CoreThread {
     pub seen: Permit,
     /// Unreadable events on their way to the dead letters.
     pub unreadable: Outbox<UnreadableEvent>,
-    pub settled: watch::Sender<bool>,
+    pub draining: watch::Sender<Draining>,
     /// True once no processor is undecided.
     pub all_live: bool,
     /// By processor index: the reports about a processor that is, or was, undecided.
@@ -80,6 +82,8 @@ impl CoreThread {
         let mut outputs = Vec::new();
         // Time of the next retry of refused events, and the timer for it.
         let (mut retry_at, mut retry) = (None, never());
+        // Ticks while the pipeline drains.
+        let mut looks = never();
         // Ticks while a processor is undecided.
         let mut registries = tick(UNDECIDED_CHECK_INTERVAL);
         loop {
@@ -100,6 +104,7 @@ impl CoreThread {
                     Err(_) => {
                         parsed = never();
                         ended = true;
+                        looks = tick(DRAIN_LOOK_INTERVAL);
                     }
                 },
                 recv(control) -> message => match message {
@@ -128,6 +133,10 @@ impl CoreThread {
                         registries = never();
                     }
                 }
+                recv(looks) -> _ => {
+                    let _step = heartbeat.step();
+                    drain::look(&self.core, &self.mailboxes, &self.draining);
+                }
                 recv(upkeep_ticks) -> _ => {
                     let _step = heartbeat.step();
                     self.upkeep.begin(&self.shared.store, &self.shared.control);
@@ -141,9 +150,9 @@ impl CoreThread {
                     self.checkpoint();
                 }
             }
-            self.settled.send_if_modified(|settled| {
+            self.draining.send_if_modified(|draining| {
                 let now = ended && self.core.is_settled();
-                std::mem::replace(settled, now) != now
+                std::mem::replace(&mut draining.is_settled, now) != now
             });
         }
     }
@@ -154,6 +163,7 @@ impl CoreThread {
         let metrics = &self.source_metrics[source.index];
         metrics.events.increment(counts.events as u64);
         metrics.duplicates.increment(counts.duplicates as u64);
+        tracing::trace!(source = %source.name, events = counts.events, duplicates = counts.duplicates, "put a page in order");
         if counts.keys_restarted {
             metrics.keys_restarted.increment(1);
             tracing::warn!(source = %source.name, "event keys started again: this vCenter was restored from a backup");
@@ -248,6 +258,10 @@ impl CoreThread {
         });
         match self.core.begin(begin.source, &begin.found, stored) {
             Ok((start, write)) => {
+                if let Some(other) = self.core.twin(begin.source) {
+                    let instance_uuid = begin.found.instance_uuid;
+                    tracing::warn!(source = %name, %other, %instance_uuid, "two sources read the same vCenter; events that both read are delivered twice with the same id");
+                }
                 show_position(&write);
                 let control = self.shared.control.clone();
                 // One transaction: an old position must not be imported twice, nor be recorded as

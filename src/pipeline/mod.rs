@@ -12,6 +12,7 @@ pub mod core;
 mod core_thread;
 pub mod deliver;
 pub mod destination;
+mod drain;
 mod driver;
 pub mod enrich;
 mod inbox;

@@ -126,7 +126,8 @@ impl DeadLetters {
     }
 
     /// Delivers the dead letters that match `filter` again, the lowest numbers first and at most
-    /// its limit, under the settings of their destinations.
+    /// its limit, under the settings of their destinations, or of the destination `to` in place of
+    /// all of them.
     ///
     /// `tell` is called with every result; if it returns false, no more replays begin. Letters that
     /// fail during this call are not tried a second time. Once a destination has put a letter off,
@@ -134,9 +135,10 @@ impl DeadLetters {
     pub async fn replay(
         &self,
         filter: &DeadLetterFilter,
+        to: Option<&str>,
         mut tell: impl FnMut(Replayed) -> bool,
     ) -> Result<(), ReplayError> {
-        let (to, mut ends) = mpsc::unbounded_channel();
+        let (teller, mut ends) = mpsc::unbounded_channel();
         let mut filter = filter.clone();
         filter.until_us.get_or_insert_with(now_us);
         let mut begun = 0_u64;
@@ -147,9 +149,10 @@ impl DeadLetters {
             filter.advance(last.row, page.len());
             for listed in page {
                 begun += 1;
-                let destination = listed.facts.destination.clone();
-                let requester = Requester { letter: listed.row, destination, to: to.clone(), turn: None };
-                if put_off.contains(&listed.facts.destination) {
+                let destination = to.unwrap_or(&listed.facts.destination).to_owned();
+                let is_put_off = put_off.contains(&destination);
+                let requester = Requester { letter: listed.row, destination, to: teller.clone(), turn: None };
+                if is_put_off {
                     requester.tell(Ended::PutOff);
                 } else {
                     self.begin(&listed, requester).await?;
@@ -167,7 +170,7 @@ impl DeadLetters {
             }
         }
         // Wait for the others.
-        drop(to);
+        drop(teller);
         while let Some(replayed) = ends.recv().await {
             begun -= 1;
             if !tell(replayed) {
@@ -233,7 +236,7 @@ impl DeadLetters {
             slice: BatchSlice { batch: Arc::new(batch), selection },
             requester,
         };
-        let destination = whole.facts.destination;
+        let destination = replay.requester.destination.clone();
         let place = acquire(&self.places).await;
         let is_sent = self.control.send(Control::Replay { destination, replay, place });
         if is_sent { Ok(()) } else { Err(ReplayError::Stopped) }

@@ -34,6 +34,7 @@ use super::core::Core;
 use super::core_thread::CoreThread;
 use super::deliver::Spooled;
 use super::destination::Destinations;
+use super::drain::{Draining, drained};
 use super::driver::Shared;
 use super::inbox::StoreInbox;
 use super::level::{Level, QueueLevel};
@@ -79,7 +80,7 @@ pub struct Pipeline {
     supervisor: Supervisor,
     storage: JoinHandle<Store>,
     threads: Vec<JoinHandle<()>>,
-    settled: watch::Receiver<bool>,
+    draining: watch::Receiver<Draining>,
     dead_letters: DeadLetters,
     source_metrics: Arc<[SourceMetrics]>,
     registries: Arc<Registries>,
@@ -125,6 +126,8 @@ fn in_words(parts: &[Arc<str>]) -> String {
 pub struct Drained {
     /// True if every event that was read is settled.
     pub settled: bool,
+    /// Number of deliveries that are left for the next start. 0 if it could not be counted.
+    pub undelivered: u64,
 }
 
 impl Pipeline {
@@ -156,7 +159,7 @@ impl Pipeline {
         let (control, control_inbox) = ControlSender::new(sources, processor_count, supervisor.clone());
         let mailbox_bound = mailbox_messages_max(settings.memory_bytes, sources);
         let mailboxes = Arc::new(Level::new("mailbox", mailbox_bound));
-        let (settled_sender, settled) = watch::channel(false);
+        let (draining_sender, draining) = watch::channel(Draining::default());
         let source_metrics: Arc<[SourceMetrics]> =
             settings.sources.iter().map(|source| SourceMetrics::new(&source.name)).collect();
 
@@ -221,7 +224,7 @@ impl Pipeline {
             checkpointing: false,
             seen,
             unreadable: Default::default(),
-            settled: settled_sender,
+            draining: draining_sender,
             all_live: false,
             undecided: (0..processor_count).map(|_| None).collect(),
             registries: Arc::clone(&registries),
@@ -242,7 +245,7 @@ impl Pipeline {
             supervisor,
             storage,
             threads,
-            settled,
+            draining,
             dead_letters,
             source_metrics,
             registries,
@@ -294,22 +297,24 @@ impl Pipeline {
         self.dead_letters.clone()
     }
 
-    /// Drains the pipeline once the sources have stopped. Delivers until all events are settled or
-    /// `timeout` is over, then writes the last checkpoint and closes the store.
+    /// Drains the pipeline once the sources have stopped. Delivers until all events are settled, no
+    /// target takes what is left, or `timeout` is over; then writes the last checkpoint and closes
+    /// the store.
     ///
     /// Ends within [`STOP_END_MAX`] after `timeout`, and within [`STOP_AFTER_FAILURE_MAX`] after a
     /// failure, whatever the parts do.
     pub async fn drain(self, timeout: Duration) -> Result<Drained, StopError> {
         let Pipeline { begins, pages, control, store, supervisor, storage, threads, .. } = self;
-        let mut settled = self.settled;
+        let mut draining = self.draining;
         let until = Instant::now() + timeout;
         supervisor.stopping(until + STOP_END_MAX);
         drop((begins, pages));
         let mut failed = supervisor.failed();
-        let is_settled = tokio::select! {
-            done = tokio::time::timeout_at(until, settled.wait_for(|settled| *settled)) => done.is_ok_and(|done| done.is_ok()),
-            _ = failed.wait_for(Option::is_some) => false,
-        };
+        tokio::select! {
+            () = drained(&mut draining, until) => {}
+            _ = failed.wait_for(Option::is_some) => {}
+        }
+        let last = *draining.borrow();
         let (finished, finish) = oneshot::channel();
         let is_running = control.finish(finished, until);
         drop((control, store, self.dead_letters));
@@ -332,7 +337,9 @@ impl Pipeline {
         };
         match closed {
             // The state is what was durable before the failure.
-            _ if supervisor.failure().is_some() => Ok(Drained { settled: false }),
+            _ if supervisor.failure().is_some() => {
+                Ok(Drained { settled: false, undelivered: last.undelivered() })
+            }
             None => {
                 let mut parts = supervisor.unfinished();
                 if parts.is_empty() {
@@ -342,7 +349,7 @@ impl Pipeline {
                 Err(StopError::Hung(parts))
             }
             Some(Some(Err(error))) => Err(error.into()),
-            Some(_) => Ok(Drained { settled: is_settled }),
+            Some(_) => Ok(Drained { settled: last.is_settled, undelivered: last.undelivered() }),
         }
     }
 }

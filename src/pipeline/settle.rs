@@ -128,6 +128,12 @@ impl Settle {
         })
     }
 
+    /// The numbers of unsettled events, by batch and destination.
+    pub fn pending(&self) -> impl Iterator<Item = (DestinationId, u64)> {
+        let pending = self.flights.iter().flat_map(|flight| &flight.pending);
+        pending.map(|(destination, selection)| (*destination, selection.len() as u64))
+    }
+
     /// Returns true if nothing is in flight.
     pub fn is_settled(&self) -> bool {
         self.flights.is_empty()

@@ -19,7 +19,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT,
+    WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::{Blame, Failure};
@@ -246,7 +249,15 @@ impl TargetClient {
         if rotated {
             reason += "; the credentials were rotated, trying with the new ones";
         } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            reason += "; check `auth`";
+            reason += match self.headers().contains_key(AUTHORIZATION) {
+                true => "; check `auth`",
+                false => "; it got no credentials: set `auth`",
+            };
+            // The challenge tells which credentials are meant.
+            if let Some(challenge) = answer.headers.get(WWW_AUTHENTICATE) {
+                let challenge = excerpt(challenge.as_bytes(), EXCERPT_BYTES_MAX);
+                reason += &format!(" (it asks for `{challenge}`)");
+            }
         }
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             reason += "; check the proxy's credentials";
@@ -283,6 +294,9 @@ impl TargetClient {
             return target_failure(format!("no TLS with {target}: {}", explain(tls)));
         }
         let what = match error {
+            _ if error.is_parse() && target.starts_with("http://") => {
+                "it sent no HTTP answer; write `https://` if the port speaks TLS, or check the port"
+            }
             _ if error.is_parse() => "it sent no HTTP answer; check the port",
             _ if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
                 "the connection was closed before an answer came"

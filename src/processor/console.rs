@@ -1,9 +1,11 @@
-//! Writes events to stdout, one structured CloudEvent per line.
+//! Writes events to stdout, one structured CloudEvent per line. Characters that control a terminal
+//! or reorder text are escaped as JSON does it, so the value of the event stays the same.
 //!
 //! The lines of a request are written at once, and flushed before the request counts as delivered.
 //! A slow reader makes the destination wait. A reader that went away blames the target, so events
 //! are kept until the router runs with an open stdout again.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use super::{Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Process
 use crate::cloudevents::Envelope;
 use crate::config::declare::*;
 use crate::limits::{CONSOLE_BYTES_MAX, CONSOLE_TIMEOUT};
+use crate::outside;
 
 settings! {
     /// Writes events to stdout, one JSON event per line.
@@ -54,7 +57,7 @@ impl Console {
         let written = async {
             let mut out = Arc::clone(&self.out).lock_owned().await;
             // A full pipe blocks the thread, so do not use one of the runtime's few threads.
-            let write = move || out.write_all(&lines).and_then(|()| out.flush());
+            let write = move || write_safe(&mut **out, &lines).and_then(|()| out.flush());
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
         };
         let reason = match tokio::time::timeout(CONSOLE_TIMEOUT, written).await {
@@ -83,5 +86,40 @@ impl Processor for Console {
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
         Box::pin(std::future::ready(Ok("writes to stdout".into())))
+    }
+}
+
+/// Writes lines of JSON, in which [`outside::escaped_json`] escapes characters.
+fn write_safe(out: &mut dyn Write, lines: &[u8]) -> io::Result<()> {
+    // The usual case is one write of all lines.
+    if std::str::from_utf8(lines).is_ok_and(|text| text.lines().all(is_safe)) {
+        return out.write_all(lines);
+    }
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        // Rendered events are always UTF-8.
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+        out.write_all(outside::escaped_json(&line).as_bytes())?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn is_safe(line: &str) -> bool {
+    matches!(outside::escaped_json(line), Cow::Borrowed(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_neither_control_a_terminal_nor_reorder_its_text() {
+        let check = |given: &str, expected: &str| {
+            let mut out = Vec::new();
+            write_safe(&mut out, given.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{given:?}");
+        };
+        check("{\"a\":\"ä\"}\n{}\n", "{\"a\":\"ä\"}\n{}\n");
+        check("{\"a\":\"\u{9b}2J\u{202e}x\u{7f}\"}\n{}\n", "{\"a\":\"\\u009b2J\\u202ex\\u007f\"}\n{}\n");
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::cloudevents::Envelope;
 use crate::cloudevents::settings::Extensions;
-use crate::config::Secret;
 use crate::config::check::Env;
 use crate::config::found::CheckedMap;
 use crate::config::problem::Problems;
@@ -32,12 +31,6 @@ pub(crate) trait KindSettings {
         _env: Env<'_>,
         _problems: &mut Problems,
     ) {
-    }
-
-    /// The secrets, each with the path of its field within the processor. Headers are left out:
-    /// most of them are no secrets.
-    fn secrets(&self) -> Vec<(String, &Secret)> {
-        Vec::new()
     }
 
     /// Returns true if functions or rules decide which events the processor takes.

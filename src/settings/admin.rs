@@ -2,7 +2,7 @@
 
 use crate::config::declare::*;
 use crate::config::scalar;
-use crate::net::settings::{Auth, AuthKeys, ServerTls, is_loopback};
+use crate::net::settings::{Auth, AuthKeys, ServerTls, is_local};
 
 settings! {
     /// Read-only HTTP for operators: `/healthz`, `/readyz`, `/metrics`, `/stats`.
@@ -32,9 +32,45 @@ static BIND_ADDRESS: TextFormat = TextFormat {
 };
 
 fn check_admin(found: &CheckedMap, problems: &mut Problems) {
-    let address = found.text("bindAddress");
-    if found.maybe_block("auth").is_none() && address != "none" && !is_loopback(address) {
-        let message = "everybody who reaches this address can read metrics and statistics; set `auth`";
-        problems.warn(found.line_of("bindAddress"), &found.path_of("bindAddress"), message);
+    let address = Some(found.text("bindAddress")).filter(|address| *address != "none");
+    let has = |key| found.maybe_block(key).is_some();
+    exposed(
+        address,
+        has("auth"),
+        has("tls"),
+        (found.line_of("bindAddress"), found.path_of("bindAddress")),
+        problems,
+    );
+}
+
+/// Warns of a listener that other machines reach without authentication, or with a password that
+/// they send in clear text.
+fn exposed(
+    address: Option<&str>,
+    has_auth: bool,
+    has_tls: bool,
+    (line, path): (usize, String),
+    problems: &mut Problems,
+) {
+    let host = address.map(|address| address.rsplit_once(':').map_or(address, |(host, _)| host));
+    if host.is_none_or(is_local) {
+        return;
     }
+    let message = match (has_auth, has_tls) {
+        (false, _) => "everybody who reaches this address can read metrics and statistics; set `auth`",
+        (true, false) => "clients send the credentials of `auth` over plain HTTP; set `tls`",
+        (true, true) => return,
+    };
+    problems.warn(line, &path, message);
+}
+
+/// The same for the listener of an old format, which has no TLS.
+pub(super) fn warn_exposed(
+    address: Option<&str>,
+    auth: &Auth,
+    found: &CheckedMap,
+    key: &str,
+    problems: &mut Problems,
+) {
+    exposed(address, *auth != Auth::None, false, (found.line_of(key), found.path_of(key)), problems);
 }

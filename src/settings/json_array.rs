@@ -5,6 +5,7 @@
 //! counts. As in Go's JSON package, unknown keys are ignored and the case of keys does not matter.
 //! Options are strings, of which only `"true"` means true.
 
+use super::admin::warn_exposed;
 use super::old;
 use super::*;
 use crate::config::check::{Env, TableReader, Unknown, nearest};
@@ -107,7 +108,13 @@ impl<'a> JsonArrayBuilder<'a> {
     /// A required member of `auth.secret`.
     fn secret(&mut self, element: &'a CheckedMap, key: &str) -> &'a str {
         let auth = element.block("auth");
-        self.member(auth.map("secret"), key, auth.line_of("secret"), &format!("{}.auth.secret", element.path))
+        let (line, path) = (auth.line_of("secret"), format!("{}.auth.secret", element.path));
+        let value = self.member(auth.map("secret"), key, line, &path);
+        // The others are names of users and keys.
+        if !value.is_empty() && matches!(key, "password" | "aws_secret_access_key") {
+            old::note_secret(line, &format!("{path}.{key}"), value, self.problems);
+        }
+        value
     }
 
     /// A required member of a map.
@@ -129,13 +136,11 @@ impl<'a> JsonArrayBuilder<'a> {
             let (username, password) = (self.secret(element, "username"), self.secret(element, "password"));
             let line = element.line_of("options");
             let path = format!("{}.options.insecure", element.path);
+            let address = old::sdk_url(element, "address", self.problems);
+            old::warn_clear_text(&address, true, element, self.problems);
             Vcenter {
                 tls: old::tls(is_true(element, "insecure"), line, &path, self.problems),
-                ..Vcenter::new(
-                    old::sdk_url(element, "address", self.problems),
-                    username,
-                    Secret::inline(password),
-                )
+                ..Vcenter::new(address, username, Secret::inline(password))
             }
         });
         let vcenter = vcenter.unwrap_or_else(|| Vcenter::new("", "", Secret::inline("")));
@@ -155,6 +160,7 @@ impl<'a> JsonArrayBuilder<'a> {
                 });
                 let auth = old::basic(username, password);
                 let gateway = old::http_url(element, "address", self.problems);
+                old::warn_clear_text(&gateway, auth != Auth::None, element, self.problems);
                 ("openfaas".into(), old::openfaas(gateway, is_true(element, "async"), auth))
             }
             "aws_event_bridge" => {
@@ -184,6 +190,7 @@ impl<'a> JsonArrayBuilder<'a> {
             _ => Auth::None,
         };
         let bind_address = old::bind_address(element, "address", METRICS_ADDRESS, self.problems);
+        warn_exposed(bind_address.as_deref(), &auth, element, "address", self.problems);
         Admin { bind_address, auth, tls: None }
     }
 }

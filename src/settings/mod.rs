@@ -15,6 +15,7 @@
 //! INVARIANT: a [`Config`] needs no further checks, and its `Debug` output contains no secret.
 
 mod admin;
+mod advice;
 mod convert;
 mod describe;
 mod json_array;
@@ -24,7 +25,6 @@ mod processor;
 mod references;
 mod root;
 mod route;
-mod short_secrets;
 mod v1alpha1;
 mod write;
 
@@ -37,7 +37,6 @@ pub use self::describe::{json_schema, json_schema_text, reference_manual};
 pub use self::processor::{ProcessorConfig, ProcessorKind};
 pub use self::root::{Config, ConfigFormat};
 pub use self::route::RouteConfig;
-pub use self::short_secrets::short_secrets;
 pub use crate::cloudevents::settings::{EnvelopeOptions, EventTime, Extensions, Payload};
 pub use crate::config::{
     ConfigErrors, FILE_BYTES_MAX, Problem, SECRET_FILE_BYTES_MAX, Secret, SecretError, Warning,
@@ -66,13 +65,37 @@ use self::route::RouteKeys;
 use crate::config::problem::Problems;
 use crate::config::tree::{self, Node, NodeData};
 
+/// A valid configuration, and what deserves attention in it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// Printed by every command that reads the file.
+    pub warnings: Vec<Warning>,
+    /// Printed by `check` alone.
+    pub advice: Vec<Warning>,
+}
+
 /// Reads and validates the configuration file at `path`, in any of the three formats. File names in
 /// it are relative to the working directory.
 ///
 /// # Errors
-/// All errors in the file with their lines; or a single one in line 1 if it cannot be read.
+/// All errors in the file with their lines; or a single one without a line if it cannot be read.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     load_str(&read(path)?, path)
+}
+
+/// Like [`load`], with advice. `without_secrets`: on a machine that has neither the secrets nor the
+/// certificates of the configuration, which are not read then.
+pub fn examine(path: &Path, without_secrets: bool) -> Result<Loaded, ConfigErrors> {
+    let mut problems = Problems { without_secrets, ..Problems::default() };
+    let text = read(path)?;
+    let config = build(&text, &|variable| std::env::var(variable).ok(), &mut problems);
+    let secrets = std::mem::take(&mut problems.secrets);
+    let (config, warnings) = problems.finish(path, config)?;
+    let config = config.expect("a file without a configuration has an error");
+    let advice = advice::advice(path, &secrets).into_iter();
+    let advice = advice.map(|problem| Warning { file: path.into(), problem }).collect();
+    Ok(Loaded { config, warnings, advice })
 }
 
 /// Reads the text of a file of bounded size.
@@ -80,9 +103,9 @@ fn read(path: &Path) -> Result<String, ConfigErrors> {
     let mut bytes = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error| unreadable(path, 1, format!("cannot be read: {error}")))?;
+    read.map_err(|error| unreadable(path, 0, format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(unreadable(path, 1, format!("has more than {FILE_BYTES_MAX} bytes")));
+        return Err(unreadable(path, 0, format!("has more than {FILE_BYTES_MAX} bytes")));
     }
     // UTF-16 without a byte-order mark is valid UTF-8 with zero bytes.
     let wrong_at = match std::str::from_utf8(&bytes) {
@@ -115,21 +138,25 @@ pub fn load_str_with(
     name: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    // Parse the text, which may begin with a byte-order mark.
     let mut problems = Problems::default();
+    let config = build(text, env, &mut problems);
+    let (config, warnings) = problems.finish(name, config)?;
+    Ok((config.expect("a file without a configuration has an error"), warnings))
+}
+
+/// Parses the text, checks it and builds the configuration. The configuration is meaningless if
+/// `problems` has errors afterwards; it is `None` if the text cannot be parsed, which is one.
+fn build(text: &str, env: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Config> {
+    // The text may begin with a byte-order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let json = text.trim_start().starts_with('[');
     let read = if json { tree::read_json } else { tree::read_yaml };
-    let Some(root) = read(text, &mut problems) else {
-        return problems.finish(name, ()).map(|_| unreachable!("there is an error"));
-    };
-    // Check it and build the configuration.
-    let config = match format_of(&root) {
-        ConfigFormat::Native => native::build(&root, env, &mut problems),
-        ConfigFormat::V1alpha1 => v1alpha1::build(&root, env, &mut problems),
-        ConfigFormat::JsonArray => json_array::build(&root, env, &mut problems),
-    };
-    problems.finish(name, config)
+    let root = read(text, problems)?;
+    Some(match format_of(&root) {
+        ConfigFormat::Native => native::build(&root, env, problems),
+        ConfigFormat::V1alpha1 => v1alpha1::build(&root, env, problems),
+        ConfigFormat::JsonArray => json_array::build(&root, env, problems),
+    })
 }
 
 /// Detects the format of a file from its content.

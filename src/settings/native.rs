@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::Group;
-use crate::config::check::{Env, TableReader, Unknown, distinct_names};
-use crate::config::found::CheckedMap;
+use crate::config::check::{Env, TableReader, Unknown};
+use crate::config::found::{CheckedMap, distinct_names};
 use crate::config::problem::Problems;
 use crate::config::tree::Node;
 use crate::state::settings::default_data_dir;
@@ -22,6 +22,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     }
     distinct_names(&found.blocks("sources"), "source", problems);
     distinct_names(&blocks, "processor", problems);
+    one_vcenter_twice(&found, problems);
     references::check(&mut config, &found, problems);
     config
 }
@@ -34,6 +35,36 @@ fn state(config: &mut Config, found: &CheckedMap, env: Env<'_>, problems: &mut P
             problems.error(found.line_of("ephemeral"), "", message);
         }
         StateLocation::Dir(dir) if dir.as_os_str().is_empty() => *dir = default_data_dir(env),
-        _ => {}
+        StateLocation::Dir(dir) => {
+            // A directory of such a name would be made in the working directory.
+            let first = dir.components().next().map(|part| part.as_os_str().to_string_lossy());
+            if let Some(first) = first.filter(|first| first.starts_with(['~', '$'])) {
+                let message = format!(
+                    "begins with `{first}`, which only a shell replaces; write the whole path, or a variable such as `${{HOME}}`"
+                );
+                problems.error(found.line_of("dataDir"), "dataDir", message);
+            }
+        }
+        StateLocation::Ephemeral => {}
+    }
+}
+
+/// Warns of sources that read the same vCenter with the same filter.
+fn one_vcenter_twice(found: &CheckedMap, problems: &mut Problems) {
+    let vcenters: Vec<_> = found
+        .blocks("sources")
+        .into_iter()
+        .filter(|source| source.variant == "vcenter" && !source.is_wrong("address"))
+        .map(|source| (source, source.text("address"), EventFilter::read(source.block("filter"))))
+        .collect();
+    for (at, (source, address, filter)) in vcenters.iter().enumerate() {
+        let first = vcenters[..at].iter().find(|(_, other, its)| other == address && its == filter);
+        if let Some((first, ..)) = first.filter(|_| !address.is_empty()) {
+            let message = format!(
+                "source `{}` reads the same vCenter, so each of its events is delivered twice with the same id; remove one of both",
+                first.text("name")
+            );
+            problems.warn(source.line_of("address"), &source.path_of("address"), message);
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::config::found::CheckedMap;
 use crate::config::problem::Problems;
 use crate::config::scalar;
+use crate::net;
 
 /// The settings of an old configuration.
 pub(super) struct OldConfig {
@@ -100,6 +101,16 @@ pub(super) fn bind_address(
         problems.error(found.line_of(key), &found.path_of(key), "must be `IP:PORT`");
     }
     address
+}
+
+/// Warns if credentials would be sent over plain HTTP to the `address` of `found`.
+pub(super) fn warn_clear_text(url: &str, credentials: bool, found: &CheckedMap, problems: &mut Problems) {
+    net::settings::warn_clear_text(url, credentials, found, "address", problems);
+}
+
+/// Notes a secret of an old file, which has all of them as text.
+pub(super) fn note_secret(line: usize, path: &str, secret: &str, problems: &mut Problems) {
+    problems.inline_secret(line, path, &Secret::inline(secret));
 }
 
 /// TLS settings of the old router, which only had `insecure`. Warns if it is set.

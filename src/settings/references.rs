@@ -1,9 +1,9 @@
 //! Rules about names: unique names, routes, dead letters and unused sources or processors.
 
 use super::*;
-use crate::config::check::{distinct_names, nearest};
+use crate::config::check::nearest;
 use crate::config::declare::Words;
-use crate::config::found::CheckedMap;
+use crate::config::found::{CheckedMap, distinct_names};
 use crate::config::problem::Problems;
 
 /// Completes the routes, and checks all names that refer to sources and processors.

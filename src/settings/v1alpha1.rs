@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use super::admin::warn_exposed;
 use super::old;
 use super::*;
 use crate::config::check::{Env, TableReader, Unknown};
@@ -16,7 +17,9 @@ use crate::config::found::{CheckedMap, NULL_SECRET};
 use crate::config::problem::Problems;
 use crate::config::tree::{Node, NodeData};
 use crate::config::{Block, Field, FieldType, Group, scalar};
-use crate::state::settings::default_data_dir;
+use crate::net;
+
+mod webhook;
 
 /// The beginning of `apiVersion` in this format.
 pub(super) const API_GROUP: &str = "event-router.vmware.com/";
@@ -27,7 +30,6 @@ pub(super) const DISTINCTIVE_FIELDS: [&str; 3] = ["eventProvider", "eventProcess
 /// The old router's defaults for the checkpoint and the listener.
 const CHECKPOINT_DIR: &str = "./checkpoints";
 const METRICS_ADDRESS: &str = "0.0.0.0:8082";
-const OLD_WEBHOOK_PATH: &str = "webhook";
 
 const TEXT: FieldType = FieldType::Text(&MAY_BE_EMPTY);
 
@@ -264,6 +266,7 @@ impl V1alpha1Builder<'_> {
         };
         let mut vcenter =
             Vcenter::new(old::sdk_url(&block, "address", self.problems), username, Secret::inline(password));
+        old::warn_clear_text(&vcenter.sdk_url, true, &block, self.problems);
         let (line, path) = (block.line_of("insecureSSL"), block.path_of("insecureSSL"));
         vcenter.tls = old::tls(block.flag("insecureSSL"), line, &path, self.problems);
         let state = if block.flag("checkpoint") {
@@ -281,44 +284,6 @@ impl V1alpha1Builder<'_> {
         (SourceConfig { name, kind: SourceKind::Vcenter(vcenter) }, state)
     }
 
-    /// The old router kept nothing on disk and answered when the processor had taken an event. Here
-    /// an event is durable before the answer, so the state needs a directory.
-    fn webhook(&mut self, name: String, provider: &CheckedMap) -> (SourceConfig, StateLocation) {
-        let Some(block) = self.typed(provider, "webhook", &WEBHOOK) else {
-            return (
-                SourceConfig { name, kind: SourceKind::Webhook(Webhook::new("")) },
-                StateLocation::Ephemeral,
-            );
-        };
-        let auth = self.maybe_basic_auth(&block, false);
-        let text = old::text(&block, "bindAddress", self.problems);
-        let address = if text.is_empty() { Some(String::new()) } else { scalar::bind_address(text) };
-        if address.is_none() {
-            self.problems.error(
-                block.line_of("bindAddress"),
-                &block.path_of("bindAddress"),
-                "must be `IP:PORT`",
-            );
-        }
-        let path = self.webhook_path(&block);
-        let webhook = Webhook { path, auth, ..Webhook::new(address.unwrap_or_default()) };
-        let state = StateLocation::Dir(default_data_dir(self.env));
-        (SourceConfig { name, kind: SourceKind::Webhook(webhook) }, state)
-    }
-
-    /// The path by the old rules: in lower case, with a slash before it, and not `/` alone.
-    fn webhook_path(&mut self, block: &CheckedMap) -> String {
-        let given = block.maybe_text("path").filter(|path| !path.is_empty()).unwrap_or(OLD_WEBHOOK_PATH);
-        let path = format!("/{}", given.trim_start_matches('/').to_lowercase());
-        let fits =
-            path.len() > 1 && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
-        if !fits {
-            let message = "must be a path such as `webhook`, and not `/`";
-            self.problems.error(block.line_of("path"), &block.path_of("path"), message);
-        }
-        path
-    }
-
     fn processor(&mut self, processor: &CheckedMap) -> (String, ProcessorKind) {
         let kind = match processor.text("type") {
             "openfaas" => self.typed(processor, "openfaas", &OPENFAAS).map(|block| self.openfaas(&block)),
@@ -331,7 +296,9 @@ impl V1alpha1Builder<'_> {
 
     fn openfaas(&mut self, block: &CheckedMap) -> ProcessorKind {
         let auth = self.maybe_basic_auth(block, true);
-        old::openfaas(old::http_url(block, "address", self.problems), block.flag("async"), auth)
+        let gateway = old::http_url(block, "address", self.problems);
+        old::warn_clear_text(&gateway, auth != Auth::None, block, self.problems);
+        old::openfaas(gateway, block.flag("async"), auth)
     }
 
     fn aws(&mut self, block: &CheckedMap) -> ProcessorKind {
@@ -365,6 +332,9 @@ impl V1alpha1Builder<'_> {
         if auth != Auth::None {
             let message = "the old router ignored it; this one sends it";
             self.problems.warn(block.line_of("auth"), &block.path_of("auth"), message);
+            if let Some(found) = block.maybe_block("destination") {
+                net::settings::warn_clear_text(&url, true, found, "uri", self.problems);
+            }
         }
         let (line, path) = (block.line_of("insecureSSL"), block.path_of("insecureSSL"));
         let tls = old::tls(block.flag("insecureSSL"), line, &path, self.problems);
@@ -425,11 +395,9 @@ impl V1alpha1Builder<'_> {
 
     fn admin(&mut self, metrics: &CheckedMap) -> Admin {
         let auth = self.maybe_basic_auth(metrics, false);
-        Admin {
-            bind_address: old::bind_address(metrics, "bindAddress", METRICS_ADDRESS, self.problems),
-            auth,
-            tls: None,
-        }
+        let bind_address = old::bind_address(metrics, "bindAddress", METRICS_ADDRESS, self.problems);
+        warn_exposed(bind_address.as_deref(), &auth, metrics, "bindAddress", self.problems);
+        Admin { bind_address, auth, tls: None }
     }
 
     /// Reads optional basic authentication. `may_be_empty` allows empty credentials, for targets
@@ -464,7 +432,8 @@ impl V1alpha1Builder<'_> {
             self.problems.error(auth.line, &auth.path, message);
             return Default::default();
         };
-        let [name, secret] = [name, secret].map(|key| match pair.text(key) {
+        let keys = [name, secret];
+        let [name, secret] = keys.map(|key| match pair.text(key) {
             "" if may_be_empty && pair.is_null(key) => {
                 let message = "has no value and is taken as empty; text such as `null` or `~` needs single quotes around it";
                 self.problems.warn(pair.line_of(key), &pair.path_of(key), message);
@@ -477,6 +446,9 @@ impl V1alpha1Builder<'_> {
             }
             _ => old::text(pair, key, self.problems).to_owned(),
         });
+        if !secret.is_empty() {
+            old::note_secret(pair.line_of(keys[1]), &pair.path_of(keys[1]), &secret, self.problems);
+        }
         (name, secret)
     }
 

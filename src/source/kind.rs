@@ -15,18 +15,18 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::Intake;
 use super::report::Observed;
-use crate::config::Secret;
 
 /// The settings of one kind of source.
 pub trait SourceType: Send + Sync {
     /// The address that it reads, or listens on. For people.
     fn address(&self) -> String;
 
-    /// The secrets in the settings, by their fields.
-    fn secrets(&self) -> Vec<(&'static str, &Secret)>;
+    /// Makes everything that needs no connection, and returns the reason if that fails.
+    fn check(&self) -> Result<(), String>;
 
     /// Stretch before its position that a restarted source reads again.
     fn overlap(&self) -> Duration {
@@ -44,7 +44,8 @@ pub trait SourceType: Send + Sync {
     }
 
     /// Tries to connect once, and describes the other end; `Err` has the reason of a failure.
-    fn connect(&self) -> BoxFuture<'_, Result<String, String>>;
+    /// Leaves nothing open there, even if `interrupted` turns true meanwhile.
+    fn connect(&self, interrupted: watch::Receiver<bool>) -> BoxFuture<'_, Result<Reached, String>>;
 
     /// Makes the source. It does nothing before [`Source::run`].
     fn start(&self, parts: SourceParts) -> Arc<dyn Source>;
@@ -53,6 +54,15 @@ pub trait SourceType: Send + Sync {
     fn longest_call(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Reached {
+    /// A description for people.
+    pub text: String,
+    /// The id of the vCenter, if it is one.
+    pub instance_uuid: Option<Uuid>,
 }
 
 /// A source for one run of the router. It keeps its numbering and its position when

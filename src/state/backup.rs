@@ -105,14 +105,14 @@ impl StoreReader {
 /// is kept as `state.db.replaced`, or under the next free name: `state.db.replaced.2` and so on.
 pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     if !from.try_exists().map_err(|cause| StoreError::io(from, "look for the file", cause))? {
-        return Err(StoreError::Missing { path: from.to_owned() });
+        return Err(StoreError::NoBackup { path: from.to_owned(), what: "there is no such file".into() });
     }
     let _claim = directory::claim(dir)?;
     let state = file::state_path(dir);
     trust::check_files(&state)?;
     // Check the backup before anything changes.
-    let backup = open_backup(from)?;
-    backup.verify()?;
+    let backup = open_backup(from).and_then(|backup| backup.verify().map(|()| backup));
+    let backup = backup.map_err(|error| of_backup(from, error))?;
     // Step 1: make a complete, verified copy beside the store.
     let restoring = directory::beside(&state, RESTORING);
     directory::hand_over(&create_anew(&restoring)?, &restoring)?;
@@ -158,7 +158,25 @@ fn open_backup(from: &Path) -> Result<StoreReader, StoreError> {
         let what = "it is no regular file".to_owned();
         return Err(StoreError::NoBackup { path: from.to_owned(), what });
     }
+    // A write to the database was interrupted, or is not over: the file alone is not whole.
+    let journal = directory::beside(&whole, "-journal");
+    if journal.exists() {
+        let what =
+            format!("`{}` lies beside it, so a program is writing to it or was killed", journal.display());
+        return Err(StoreError::NoBackup { path: from.to_owned(), what });
+    }
     StoreReader::open_file(whole)
+}
+
+/// The error of a backup. Advice about the store of a data directory does not apply to it.
+fn of_backup(from: &Path, error: StoreError) -> StoreError {
+    let what = match error {
+        StoreError::Damaged { what, .. } => format!("it is damaged ({what})"),
+        StoreError::Foreign { .. } => "it is the database of another program".to_owned(),
+        StoreError::ReadOnly { cause, .. } => format!("it cannot be read ({cause})"),
+        other => return other,
+    };
+    StoreError::NoBackup { path: from.to_owned(), what }
 }
 
 /// The suffix of the `n`th replaced store, counted from 1.
@@ -233,7 +251,8 @@ mod tests {
         store.reader().backup(&file).unwrap();
         store.close().unwrap();
         let whole = fs::read(&file).unwrap();
-        assert!(matches!(restore(&dir.path().join("none"), &data), Err(StoreError::Missing { .. })));
+        let error = restore(&dir.path().join("none"), &data).unwrap_err().to_string();
+        assert!(error.contains("none` is no backup of event-router: there is no such file"), "{error}");
         // Overwrite 64 bytes in each half page in turn. Whether the restore is refused or succeeds,
         // the store that opens afterwards is whole.
         for at in (0..whole.len()).step_by(4096) {
@@ -287,6 +306,45 @@ mod tests {
         // The control: the unchanged file is restored.
         fs::write(&file, &whole).unwrap();
         restore(&file, &data).unwrap();
+    }
+
+    #[test]
+    fn a_backup_without_room_for_new_rows_is_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("backup.db"), dir.path().join("data"));
+        let mut store = Store::open_with(&data, Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+        append(&mut store, 0..5);
+        store.reader().backup(&file).unwrap();
+        store.close().unwrap();
+        let whole = fs::read(&file).unwrap();
+        for last in ["9223372036854775807", "'many'"] {
+            fs::write(&file, &whole).unwrap();
+            let conn = rusqlite::Connection::open(&file).unwrap();
+            conn.execute_batch(&format!("UPDATE sqlite_sequence SET seq = {last} WHERE name = 'spool'"))
+                .unwrap();
+            conn.close().unwrap();
+            let error = restore(&file, &data).unwrap_err().to_string();
+            assert!(error.contains("no backup") && error.contains("row numbers of table `spool`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_backup_are_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("backup.db"), dir.path().join("data"));
+        let check = |expected: &str| {
+            let error = restore(&file, &data).unwrap_err().to_string();
+            assert!(error.contains("is no backup of event-router") && error.contains(expected), "{error}");
+        };
+        fs::write(&file, "just text").unwrap();
+        check("it is damaged");
+        fs::write(&file, "").unwrap();
+        check("it is damaged (it is empty)");
+        fs::remove_file(&file).unwrap();
+        rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        check("another program");
+        fs::write(dir.path().join("backup.db-journal"), "half").unwrap();
+        check("backup.db-journal` lies beside it");
     }
 
     #[test]

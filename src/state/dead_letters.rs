@@ -123,7 +123,7 @@ impl DeadLetterFilter {
 /// Matches `text` against `glob`, in which `*` stands for any characters and `?` for one.
 ///
 /// Backtracks to the last star only, which is enough, so it takes at most `text` * `glob` steps.
-fn glob_matches(glob: &str, text: &str) -> bool {
+pub fn glob_matches(glob: &str, text: &str) -> bool {
     let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
     let (mut g, mut t) = (0, 0);
     // The position of the last star, and the end of the text that it stands for so far.

@@ -102,6 +102,7 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     if found > schema::VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
     }
+    schema::check_row_numbers(conn, path)?;
     if bytes <= limits::STORE_CHECK_BYTES_MAX {
         // Not quick_check: it does not verify that an index has every row, and the spool is read
         // through its index.

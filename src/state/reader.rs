@@ -101,6 +101,14 @@ impl StoreReader {
         dead_letters::list(&self.conn, &self.path, filter)
     }
 
+    /// The destinations that have dead letters; empty for events that could not be decoded.
+    pub fn dead_letter_destinations(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut usage = Usage::default();
+        dead_letters::measure(&self.conn, &mut usage)
+            .map_err(|cause| StoreError::sql(&self.path, "measure the dead letters", cause))?;
+        Ok(usage.dead_letters.by_destination.into_keys().collect())
+    }
+
     /// One dead letter with its payload.
     pub fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
         dead_letters::get(&self.conn, &self.path, row)

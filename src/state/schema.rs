@@ -22,6 +22,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
@@ -141,4 +142,31 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
         (None, Some(missing)) => Err(foreign(format!("the {} is missing", name(missing)))),
         (None, None) => Ok(()),
     }
+}
+
+/// The highest number of a row. A router that appends a million rows a second needs 146,000 years
+/// to get there.
+const ROW_MAX: i64 = 1 << 62;
+
+/// Fails if a table has no numbers left for new rows. SQLite would call the disk full.
+pub(super) fn check_row_numbers(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sql = |cause| StoreError::sql(path, "read the row numbers", cause);
+    let has_sequences: bool = conn
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_sequence'", [], |row| row.get(0))
+        .map_err(sql)?;
+    if !has_sequences {
+        return Ok(());
+    }
+    let mut select = conn.prepare("SELECT name, seq FROM sqlite_sequence").map_err(sql)?;
+    let mut rows = select.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let (table, last): (Value, Value) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
+        let is_usable = matches!(last, Value::Null) || matches!(last, Value::Integer(last) if last < ROW_MAX);
+        if !is_usable {
+            let table = if let Value::Text(table) = table { table } else { "?".to_owned() };
+            let what = format!("the row numbers of table `{}` are used up", table.escape_debug());
+            return Err(StoreError::Damaged { path: path.to_owned(), what });
+        }
+    }
+    Ok(())
 }

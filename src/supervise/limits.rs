@@ -46,3 +46,7 @@ pub(super) const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes of a panic message in a log line, a page or the last message of the process.
 pub(super) const PANIC_MESSAGE_BYTES_MAX: usize = 512;
+/// Interval at which a stop looks if any event is left that its target may take.
+pub const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval of the log lines about a stop that takes long.
+pub const DRAIN_TOLD_INTERVAL: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ words! {
         Warn = "warn",
         /// normal operation
         Info = "info",
-        /// details
+        /// calls, requests and decisions
         Debug = "debug",
         /// everything
         Trace = "trace",

@@ -298,7 +298,7 @@ fn an_unreadable_file_says_why() {
         let errors = event_router::settings::load(&path).unwrap_err();
         errors.to_string().replace(&*dir.path().to_string_lossy(), "DIR")
     };
-    assert!(error().starts_with("DIR/config.yaml:1: cannot be read: "));
+    assert!(error().starts_with("DIR/config.yaml: cannot be read: "));
     std::fs::write(&path, b"a: b\nc: \xff\n").unwrap();
     assert_eq!(error(), "DIR/config.yaml:2: is not UTF-8 text");
     std::fs::write(&path, vec![b'#'; FILE_BYTES_MAX as usize + 1]).unwrap();

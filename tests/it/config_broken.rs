@@ -27,7 +27,7 @@ const ARRAY: &str = r#"[
 "#;
 
 /// The output of `check` for a file, without its folder. It must exit with 2, and each line must
-/// name the file and a line of it.
+/// name the file and a line of it, unless the file cannot be read.
 fn told(folder: &Path, name: &str, bytes: &[u8]) -> String {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -49,6 +49,11 @@ fn of(folder: &Path, path: &Path) -> String {
     assert_eq!(run(&["run", "--config"]), text, "the same words at a start");
     assert_eq!(run(&["config", "convert"]), text, "the same words at a conversion");
     for line in text.lines() {
+        // A file that is not read at all has no line.
+        let unread = line.strip_prefix(&format!("{}: ", path.display()));
+        if unread.is_some_and(|why| why.starts_with("has more than") || why.starts_with("cannot be read")) {
+            continue;
+        }
         let place = line.strip_prefix(&format!("{}:", path.display())).and_then(|rest| rest.split_once(": "));
         assert!(place.is_some_and(|(line, _)| line.parse::<usize>().is_ok_and(|line| line > 0)), "{line}");
     }

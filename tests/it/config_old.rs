@@ -94,7 +94,11 @@ fn the_json_array_is_read_as_go_read_it() {
 #[test]
 fn v1alpha1_runs_as_it_is() {
     let (config, warnings) = good(&format!("{API}{VCENTER}{OPENFAAS}{METRICS_YAML}"));
-    assert_eq!(warnings, "");
+    // The old router's default address is open to everybody.
+    assert_eq!(
+        warnings,
+        "config:5: metricsProvider.default.bindAddress: everybody who reaches this address can read metrics and statistics; set `auth`\n"
+    );
     assert_eq!((config.format, &config.state), (ConfigFormat::V1alpha1, &StateLocation::Ephemeral));
     assert_eq!((&*config.sources[0].name, &*config.processors[0].name), ("vc1", "fn"));
     assert_eq!(vcenter(&config).start_at, StartAt::Now);

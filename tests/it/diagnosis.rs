@@ -132,6 +132,106 @@ fn a_second_router_on_the_same_data_names_the_first() {
     let config = stack.config().set_admin("bindAddress", admin.to_string());
     let folder = tempfile::tempdir().unwrap();
     check_end(Router::spawn(folder.path(), admin, &config.text()), 1, &["in use by process", "dataDir"]);
+    // With the same address for `admin`, the port is not the reason that helps.
+    let same = Router::spawn(folder.path(), stack.admin, &stack.config().text());
+    check_end(same, 1, &["another event-router runs with the data directory", "dataDir"]);
+}
+
+#[test]
+fn the_start_line_names_everything_that_the_router_works_with() {
+    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, ["batched"]);
+    let mut router = stack.router();
+    let data = format!("data_dir=\"{}\"", stack.data().display());
+    let admin = format!("admin=\"{}\"", stack.admin);
+    check_log(
+        &mut router,
+        &["event router started", "version=", "config=", &data, &admin, "sources=\"vc new\""],
+    );
+    stack.targets[0].wait_for(10, LIMIT);
+    assert_eq!(router.terminate(LIMIT).code(), Some(0));
+    router.restart();
+    // The position may still be the first one, which is the beginning of vCenter's history.
+    check_log(&mut router, &["sources=\"vc at "]);
+}
+
+#[test]
+fn the_log_is_json_from_the_first_byte_to_the_last() {
+    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, ["batched"]);
+    let lines = |router: &Router| -> Vec<serde_json::Value> {
+        let text = router.stderr().text();
+        let parsed = text.lines().map(|line| serde_json::from_str(line).map_err(|_| line.to_owned()));
+        parsed.collect::<Result<_, _>>().unwrap_or_else(|line| panic!("no JSON: {line}\n{text}"))
+    };
+    let config = stack.config().set("log", json!({"format": "json"}));
+    let mut router = stack.start(&config.clone().set_source("vc", "sweep", json!({"window": "10s"})));
+    stack.targets[0].wait_for(10, LIMIT);
+    assert_eq!(router.terminate(LIMIT).code(), Some(0));
+    let all = lines(&router);
+    let warned =
+        |line: &&serde_json::Value| line["problem"].as_str().is_some_and(|it| it.contains("sweep.window"));
+    assert_eq!(all.iter().filter(warned).count(), 1, "a warning appears once: {all:?}");
+    // A start that fails.
+    let _taken = std::net::TcpListener::bind(stack.admin).unwrap();
+    let mut router = stack.spawn(&config);
+    assert_eq!(router.wait(LIMIT).code(), Some(1));
+    let all = lines(&router);
+    let last = all.last().unwrap();
+    assert!(last["level"] == "ERROR" && last["error"].as_str().unwrap().contains("in use"), "{all:?}");
+}
+
+#[test]
+fn the_end_of_an_outage_is_logged_and_a_refused_connection_is_no_end_of_the_session() {
+    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, ["batched"]);
+    let mut router = stack.router();
+    stack.targets[0].wait_for(10, LIMIT);
+    stack.runtime.block_on(stack.vcenter.stop());
+    check_log(&mut router, &["vCenter cannot be read; trying again", "connection refused"]);
+    stack.runtime.block_on(stack.vcenter.restart()).unwrap();
+    check_log(&mut router, &["vCenter is read again"]);
+    stack.vcenter.append(10);
+    stack.targets[0].wait_for(20, LIMIT);
+    let log = router.stderr().text();
+    let ended = log.lines().find(|line| line.contains("session with vCenter has ended"));
+    assert!(ended.is_none_or(|line| !line.contains("refused")), "{log}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_target_that_is_down_and_tells_what_is_left() {
+    let settings = Section::from("structured")
+        .set("breaker", json!({"probeInterval": "100ms"}))
+        .set("retry", json!({"backoffMin": "10ms", "backoffMax": "50ms"}))
+        .set("overflow", json!({"policy": "block"}));
+    let stack = Stack::new(Options::default(), [settings]);
+    stack.targets[0].sink.set(Behavior::status(503));
+    let mut router = stack.start(&stack.config().set("shutdownTimeout", "1h"));
+    stack.vcenter.append(50);
+    check_log(&mut router, &["the target does not take events; waiting and probing"]);
+    // An hour is the limit of the configuration, and far beyond the one of this test.
+    assert_eq!(router.terminate(LIMIT).code(), Some(3), "{}", router.stderr().text());
+    let log = router.stderr().text();
+    assert!(log.contains("no target takes the events that are left") && log.contains("events=50"), "{log}");
+    let last = log.lines().rfind(|line| line.contains("stopped")).unwrap();
+    assert!(last.contains("settled=false") && last.contains("undelivered=50"), "{log}");
+    stack.targets[0].sink.set(Behavior::default());
+    router.restart();
+    stack.targets[0].wait_for(50, LIMIT);
+    assert_eq!(stack.targets[0].report().total.duplicates, 0);
+}
+
+#[test]
+fn a_stop_tells_its_progress_each_second() {
+    let stack = Stack::new(Options::default(), ["structured"]);
+    stack.targets[0].sink.set(Behavior::latency(Duration::from_secs(3)));
+    let mut router = stack.router();
+    stack.vcenter.append(1);
+    assert!(wait_until(LIMIT, || router.metric("event_router_destination_requests_total", "target-0") >= 1.0));
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+    let log = router.stderr().text();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("delivering before the stop") && line.contains("events=1"))
+        .count();
+    assert!(told >= 1 && log.contains("undelivered=0"), "{log}");
 }
 
 #[test]

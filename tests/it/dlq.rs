@@ -249,12 +249,20 @@ fn dead_letters_that_are_too_old_are_removed_and_counted() {
 fn the_table_is_readable_and_each_filter_narrows_it() {
     let (stack, _router) = refused(25);
     let table = done(&stack, &["list"]);
+    let (groups, table) = table.split_once("\n\n").unwrap();
+    let groups: Vec<&str> = groups.lines().collect();
+    assert!(groups[0].starts_with("LETTERS  DESTINATION  STATUS"), "{groups:?}");
+    let of_group = |line: &str| line.starts_with("25 ") && line.contains("target-0") && line.contains("400");
+    assert!(groups.len() == 2 && of_group(groups[1]), "{groups:?}");
     let mut lines = table.lines();
     let head = lines.next().unwrap();
     for column in ["NUMBER", "LAST TRY", "DESTINATION", "SOURCE", "SUBJECT", "STATUS", "TRIES", "REASON"] {
         assert!(head.contains(column), "{head}");
     }
-    assert_eq!(lines.count(), 25);
+    let column = head.find("SOURCE").unwrap();
+    let rows: Vec<&str> = lines.collect();
+    assert_eq!(rows.len(), 25);
+    assert!(rows.iter().all(|row| row[column..].starts_with("vc ")), "the columns line up: {rows:?}");
     for (args, expected) in [
         (&["--destination", "target-0", "--source", "v?"][..], 25),
         (&["--destination", "target-1"], 0),
@@ -279,10 +287,52 @@ fn a_wrong_command_changes_nothing_and_says_why() {
         (&["drop", "x"], "neither a number"),
         (&["list", "--since", "yesterday"], "an age such as `2h`"),
         (&["show", "99"], "no such dead letter"),
+        (&["replay", "--destination", "target-7"], "the destinations of dead letters are: target-0"),
+        (&["drop", "--reason", "no such reason"], "no dead letter matches"),
+        (&["replay", "1", "99"], "1 of the 2 named dead letters do not exist"),
+        (&["replay", "2", "--to", "none"], ""),
     ] {
         let output = dlq(&stack, args);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(part), "{args:?}: {error}");
     }
-    assert_eq!(listed(&stack, &[]).len(), 3);
+    assert_eq!(listed(&stack, &[]).len(), 2, "one was replayed");
+    let nothing = dlq(&stack, &["list", "--status", "599"]);
+    assert_eq!((nothing.status.code(), text(&nothing)), (Some(0), String::new()));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("no dead letter matches"));
+}
+
+#[test]
+fn dead_letters_are_replayed_to_another_destination() {
+    let stack = Stack::new(Options::default(), [unforgiving(), Section::from("structured")]);
+    stack.targets[0].sink.set(Behavior::status(400));
+    let mut router = stack.router();
+    stack.vcenter.append(30);
+    stack.targets[1].wait_for(30, LIMIT);
+    assert!(wait_until(LIMIT, || listed(&stack, &[]).len() == 30));
+    // By the running router, and by the command itself.
+    let to = ["replay", "--destination", "target-0", "--to", "target-1", "--status", "400"];
+    let first = listed(&stack, &["--limit", "1"])[0]["number"].to_string();
+    assert_eq!(done(&stack, &["replay", &first, "--to", "target-1"]), "1 delivered, 0 still dead letters\n");
+    assert_eq!(stack.targets[1].report().total.duplicates, 1, "the event has come a second time");
+    // Failures get a line each, and then a count.
+    let refused = dlq(&stack, &["replay", "--all"]);
+    let lines = text(&refused);
+    assert!(lines.contains("\n9 more target-0: failed again: "), "{lines}");
+    assert_eq!(lines.lines().count(), 22, "{lines}");
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+    assert_eq!(done(&stack, &to), "29 delivered, 0 still dead letters\n");
+    assert_eq!(stack.targets[1].report().total.duplicates, 30);
+    assert!(listed(&stack, &[]).is_empty());
+}
+
+#[test]
+fn dead_letters_are_logged_with_their_number_and_not_one_by_one() {
+    let (_stack, mut router) = refused(30);
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+    let log = router.stderr().text();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("failed for good")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("letters=1 "), "{log}");
+    assert!(lines[1].contains("letters=29"), "{log}");
 }

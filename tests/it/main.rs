@@ -15,6 +15,7 @@ mod common;
 mod processors_support;
 
 mod admin;
+mod check;
 mod cli;
 mod config;
 mod config_broken;

@@ -326,7 +326,7 @@ async fn an_event_that_every_dead_letter_processor_refuses_is_a_dead_letter_of_i
         delivered += usize::from(replayed.ended == event_router::pipeline::replay::Ended::Delivered);
         true
     };
-    pipeline.dead_letters().replay(&Default::default(), count).await.unwrap();
+    pipeline.dead_letters().replay(&Default::default(), None, count).await.unwrap();
     assert_eq!((delivered, healthy.taken.lock().unwrap().clone()), (1, vec![42]));
     assert!(healthy.told.lock().unwrap().is_empty(), "no attributes");
 }
@@ -445,7 +445,7 @@ async fn an_unfinished_replay_leaves_its_dead_letter() {
     *target.down.lock().unwrap() = true;
     let pipeline = start(&[("a", Arc::clone(&target))], dir.path());
     let letters = pipeline.dead_letters();
-    let replay = tokio::spawn(async move { letters.replay(&Default::default(), |_| true).await });
+    let replay = tokio::spawn(async move { letters.replay(&Default::default(), None, |_| true).await });
     until("the target is asked", || target.asked.load(std::sync::atomic::Ordering::Relaxed) > 5).await;
     let intake = pipeline.intake(0);
     drained(pipeline, intake, 1).await;

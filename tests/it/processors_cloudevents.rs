@@ -162,8 +162,10 @@ async fn fault_by_status_follows_the_table() {
 
 #[tokio::test]
 async fn fault_401_says_what_to_check() {
-    let outcome = outcome_of(answer("401 Unauthorized", "", "")).await;
-    check_failure(outcome, Blame::Target, Some(401), &["check `auth`"]);
+    let challenge = "WWW-Authenticate: Basic realm=\"OpenFaaS\"\r\n";
+    let outcome = outcome_of(answer("401 Unauthorized", challenge, "")).await;
+    let expected = ["it got no credentials: set `auth`", "it asks for `Basic realm=\"OpenFaaS\"`"];
+    check_failure(outcome, Blame::Target, Some(401), &expected);
 }
 
 #[tokio::test]

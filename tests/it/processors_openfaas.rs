@@ -191,6 +191,21 @@ async fn namespaces_are_part_of_a_functions_name() {
 }
 
 #[tokio::test]
+async fn a_namespace_without_a_name_is_none() {
+    let gateway = Gateway::start(State {
+        namespaces: Some(vec![""]),
+        functions: vec![("", "f", json!({"topic": "*"}))],
+        ..State::default()
+    })
+    .await;
+    let processor = processor(&gateway.url, |_| {});
+    processor.refresh().await.unwrap();
+    assert!(matches!(call(&processor, "f").await, DeliveryOutcome::Delivered));
+    let paths: Vec<_> = gateway.invocations().into_iter().map(|call| call.path).collect();
+    assert_eq!(paths, ["/function/f"]);
+}
+
+#[tokio::test]
 async fn an_asynchronous_call_is_settled_by_202_and_names_its_callback() {
     let gateway = Gateway::start(State {
         functions: vec![
@@ -232,6 +247,7 @@ async fn credentials_go_to_the_gateway_and_to_functions_only_on_demand() {
     let failure = wrong.refresh().await.unwrap_err();
     assert!(failure.reason.contains("401") && failure.reason.contains("check `auth`"), "{}", failure.reason);
     assert!(!failure.reason.contains("wr0ng"), "{}", failure.reason);
+    assert!(failure.reason.contains("the gateway's own user and password"), "{}", failure.reason);
     assert_eq!(wrong.check().await.unwrap_err().status, Some(401));
 }
 

@@ -355,7 +355,7 @@ async fn a_pushed_event_becomes_a_dead_letter_and_is_replayed_as_it_came() {
     assert_eq!(letters()[3].facts.subject, "library/1");
     every.answer(None);
     let letters_again = run.pipeline.dead_letters();
-    letters_again.replay(&DeadLetterFilter::default(), |_| true).await.unwrap();
+    letters_again.replay(&DeadLetterFilter::default(), None, |_| true).await.unwrap();
     drop(letters_again);
     assert!(letters().is_empty());
     let mut ids = every.ids();

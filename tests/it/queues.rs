@@ -157,7 +157,7 @@ async fn queues_stay_within_their_bounds_under_load() {
         ended += 1;
         true
     };
-    letters.replay(&Default::default(), tell).await.unwrap();
+    letters.replay(&Default::default(), None, tell).await.unwrap();
     assert_eq!(ended, events / 5);
     assert_within_bounds(&pipeline, REPLAYS_MAX);
     drop((letters, intake));

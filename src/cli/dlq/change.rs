@@ -1,5 +1,6 @@
 //! `dlq replay` and `dlq drop`: asks the running router, or does the work here if none runs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::look::shown;
-use super::{ChangeArgs, Exit, LogArgs};
+use super::{ChangeArgs, Exit, LetterSelection, LogArgs};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app::Router;
+use crate::limits::{DLQ_GROUPS_MAX, REPLAY_LINES_MAX};
 use crate::outside::{escaped, escaped_json};
 use crate::pipeline::replay::{Ended, Replayed};
 use crate::settings::{self, Config};
@@ -21,12 +23,12 @@ use crate::telemetry::log;
 /// number of dead letters in it. Returns the number of filters without any dead letter.
 pub(super) fn ask(
     dir: &Path,
-    args: &ChangeArgs,
-    request: fn(DeadLetterFilter) -> ControlRequest,
+    selection: &LetterSelection,
+    request: impl Fn(DeadLetterFilter) -> ControlRequest,
     mut each: impl FnMut(ControlAnswer) -> io::Result<u64>,
 ) -> anyhow::Result<usize> {
     let mut missing = 0;
-    for filter in args.filter.filters() {
+    for filter in selection.filters.iter().cloned() {
         let client = ControlClient::connect(dir)?
             .context("the router has stopped meanwhile; run the command again")?;
         let mut found = Ok(0);
@@ -41,10 +43,15 @@ pub(super) fn ask(
 }
 
 /// Drops dead letters.
-pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<Exit> {
+pub(super) fn drop_letters(
+    dir: &Path,
+    args: &ChangeArgs,
+    selection: &LetterSelection,
+    mut out: impl io::Write,
+) -> anyhow::Result<Exit> {
     let (mut dropped, mut missing) = (0, 0);
     if ControlClient::connect(dir)?.is_some() {
-        missing = ask(dir, args, ControlRequest::Drop, |answer| {
+        missing = ask(dir, selection, ControlRequest::Drop, |answer| {
             let ControlAnswer::Dropped(letters) = answer else { return Ok(0) };
             dropped += letters;
             Ok(letters)
@@ -53,8 +60,8 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
         // Check that the store exists, so that a mistyped path does not create one.
         drop(StoreReader::open(dir)?);
         let mut store = Store::open(dir)?;
-        for filter in args.filter.filters() {
-            let letters = store.remove_dead_letters(&filter)?;
+        for filter in &selection.filters {
+            let letters = store.remove_dead_letters(filter)?;
             dropped += letters;
             missing += usize::from(letters == 0);
         }
@@ -64,7 +71,9 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
         true => writeln!(out, "{}", json!({ "dropped": dropped }))?,
         false => writeln!(out, "{dropped} dropped")?,
     }
-    args.filter.all_found(missing)?;
+    if !args.all {
+        selection.check_found(missing, dir)?;
+    }
     Ok(Exit::Done)
 }
 
@@ -73,7 +82,8 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
 pub(super) fn replay_here(
     dir: &Path,
     config: Option<Config>,
-    args: &ChangeArgs,
+    selection: &LetterSelection,
+    to: Option<&str>,
     flags: LogArgs,
     report: &mut Report<impl io::Write>,
 ) -> anyhow::Result<usize> {
@@ -95,9 +105,9 @@ pub(super) fn replay_here(
         let router = Router::start_without_sources(Arc::new(config)).await?;
         let letters = router.dead_letters();
         let (mut written, mut missing) = (Ok(()), 0);
-        for filter in args.filter.filters() {
+        for filter in &selection.filters {
             let before = report.ended();
-            let replay = letters.replay(&filter, |replayed| {
+            let replay = letters.replay(filter, to, |replayed| {
                 written = report.line(&replayed);
                 written.is_ok()
             });
@@ -126,12 +136,15 @@ pub(super) struct Report<W> {
     delivered: u64,
     /// Still dead letters.
     left: u64,
-    interrupted: bool,
+    pub interrupted: bool,
+    /// Failures beyond the first [`REPLAY_LINES_MAX`], counted by destination and reason. At most
+    /// [`DLQ_GROUPS_MAX`]; the others are in the total alone.
+    counted: BTreeMap<(String, String), u64>,
 }
 
 impl<W: io::Write> Report<W> {
     pub fn new(json: bool, out: W) -> Self {
-        Report { json, out, delivered: 0, left: 0, interrupted: false }
+        Report { json, out, delivered: 0, left: 0, interrupted: false, counted: BTreeMap::new() }
     }
 
     pub fn line(&mut self, replayed: &Replayed) -> io::Result<()> {
@@ -150,13 +163,20 @@ impl<W: io::Write> Report<W> {
             Ended::PutOff => "not tried, since the target takes no events now; replay it later".to_owned(),
             Ended::UnderWay => "another replay of it is in progress".to_owned(),
             Ended::NotConfigured => {
-                "its processor is not in the configuration; drop it, or give the processor its old name"
+                "its processor is not in the configuration; drop it, give the processor its old name, or replay it `--to` another destination"
                     .to_owned()
             }
             Ended::Undecodable { reason } => format!("cannot be delivered: {reason}"),
             Ended::Gone => "was dropped meanwhile".to_owned(),
         };
-        writeln!(self.out, "{letter} {}: {}", escaped(shown(destination)), escaped(&why))
+        if self.left <= REPLAY_LINES_MAX {
+            return writeln!(self.out, "{letter} {}: {}", escaped(shown(destination)), escaped(&why));
+        }
+        let group = (destination.clone(), why);
+        if self.counted.len() < DLQ_GROUPS_MAX || self.counted.contains_key(&group) {
+            *self.counted.entry(group).or_default() += 1;
+        }
+        Ok(())
     }
 
     /// Number of replays that ended, successful or not.
@@ -166,6 +186,10 @@ impl<W: io::Write> Report<W> {
 
     pub fn end(mut self) -> anyhow::Result<Exit> {
         if !self.json {
+            for ((destination, why), letters) in &self.counted {
+                let (destination, why) = (escaped(shown(destination)), escaped(why));
+                writeln!(self.out, "{letters} more {destination}: {why}")?;
+            }
             let rest =
                 if self.interrupted { "; interrupted, so the other letters were not tried" } else { "" };
             writeln!(self.out, "{} delivered, {} still dead letters{rest}", self.delivered, self.left)?;

@@ -1,5 +1,6 @@
 //! `dlq list` and `dlq show`: read the store, even while a router owns it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -7,9 +8,12 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::selection::{LetterSelection, nothing_matches};
 use super::{DlqListArgs, DlqShowArgs, Exit};
 use crate::cli::state;
+use crate::cli::table::table;
 use crate::cloudevents::{Envelope, EnvelopeOptions};
+use crate::limits::{DLQ_GROUPS_MAX, DLQ_GROUPS_SHOWN};
 use crate::outside::{cell, escaped, escaped_json};
 use crate::state::{
     DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, StoreReader, codec,
@@ -18,12 +22,13 @@ use crate::state::{
 /// Passes every dead letter that matches a filter to `take`, at most `limit`. Reads page by page.
 fn each(
     reader: &StoreReader,
-    filters: Vec<DeadLetterFilter>,
+    filters: &[DeadLetterFilter],
     limit: Option<u64>,
     mut take: impl FnMut(&ListedDeadLetter) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut left = limit.unwrap_or(u64::MAX);
-    for mut filter in filters {
+    for filter in filters {
+        let mut filter = filter.clone();
         loop {
             filter.limit = usize::try_from(left).ok();
             let page = reader.dead_letters(&filter)?;
@@ -38,44 +43,117 @@ fn each(
 
 const HEAD: [&str; 8] =
     ["NUMBER", "LAST TRY", "DESTINATION", "SOURCE", "SUBJECT", "STATUS", "TRIES", "REASON"];
-/// Widths of all columns except the last. A longer value moves the rest of its line.
-const WIDTHS: [usize; 7] = [7, 20, 24, 12, 32, 6, 5];
 
 pub(super) fn list(
     args: &DlqListArgs,
+    selection: &LetterSelection,
     reader: &StoreReader,
     mut out: impl io::Write,
 ) -> anyhow::Result<Exit> {
-    if !args.json {
-        writeln!(out, "{}", row(HEAD.map(str::to_owned)))?;
-    }
-    each(reader, args.filter.filters(), args.limit, |letter| {
-        let facts = &letter.facts;
-        if args.json {
-            writeln!(out, "{}", escaped_json(&listed_json(letter).to_string()))?;
-            return Ok(());
+    let mut found = 0_u64;
+    let filters = &selection.filters;
+    if args.json {
+        each(reader, filters, args.limit, |letter| {
+            found += 1;
+            Ok(writeln!(out, "{}", escaped_json(&listed_json(letter).to_string()))?)
+        })?;
+    } else {
+        // The first pass counts and measures, so that only groups and widths are kept in memory.
+        let (mut groups, mut widths) = (ReasonGroups::default(), HEAD.map(|word| word.chars().count()));
+        each(reader, filters, args.limit, |letter| {
+            found += 1;
+            groups.add(&letter.facts);
+            for (width, cell) in widths.iter_mut().zip(row(letter)) {
+                *width = (*width).max(cell.chars().count());
+            }
+            Ok(())
+        })?;
+        if found > 0 {
+            writeln!(out, "{}", groups.table())?;
+            writeln!(out, "{}", aligned(HEAD.map(str::to_owned), widths))?;
         }
-        let line = row([
-            letter.row.to_string(),
-            at(facts.last_us),
-            cell(shown(&facts.destination)),
-            cell(&facts.source),
-            cell(shown(&facts.subject)),
-            facts.status.map_or_else(|| "-".into(), |status| status.to_string()),
-            facts.attempts.to_string(),
-            escaped(&facts.reason).into_owned(),
-        ]);
-        Ok(writeln!(out, "{line}")?)
-    })?;
+        each(reader, filters, args.limit, |letter| Ok(writeln!(out, "{}", aligned(row(letter), widths))?))?;
+    }
+    if found == 0 && args.limit != Some(0) {
+        eprintln!("event-router: {}", nothing_matches(reader)?);
+    }
     Ok(Exit::Done)
 }
 
-fn row(columns: [String; 8]) -> String {
+/// The columns of a dead letter.
+fn row(letter: &ListedDeadLetter) -> [String; 8] {
+    let facts = &letter.facts;
+    [
+        letter.row.to_string(),
+        at(facts.last_us),
+        cell(shown(&facts.destination)),
+        cell(&facts.source),
+        cell(shown(&facts.subject)),
+        status(facts.status),
+        facts.attempts.to_string(),
+        escaped(&facts.reason).into_owned(),
+    ]
+}
+
+/// A line of the table. The last column is not padded.
+fn aligned(columns: [String; 8], widths: [usize; 8]) -> String {
     let mut line = String::new();
-    for (column, width) in columns.iter().zip(WIDTHS) {
+    for (column, width) in columns.iter().zip(&widths[..7]) {
         line += &format!("{column:width$}  ");
     }
     line + &columns[7]
+}
+
+fn status(status: Option<u16>) -> String {
+    status.map_or_else(|| "-".into(), |status| status.to_string())
+}
+
+/// Numbers of dead letters by destination, status and reason.
+#[derive(Default)]
+struct ReasonGroups {
+    /// At most [`DLQ_GROUPS_MAX`]: reasons may contain text of targets, which differs every time.
+    groups: BTreeMap<(String, Option<u16>, String), ReasonGroup>,
+    /// Letters that belong to no group.
+    others: u64,
+}
+
+#[derive(Default)]
+struct ReasonGroup {
+    letters: u64,
+    last_us: i64,
+}
+
+impl ReasonGroups {
+    fn add(&mut self, facts: &DeadLetterFacts) {
+        let key = (facts.destination.clone(), facts.status, facts.reason.clone());
+        if self.groups.len() >= DLQ_GROUPS_MAX && !self.groups.contains_key(&key) {
+            self.others += 1;
+            return;
+        }
+        let group = self.groups.entry(key).or_default();
+        group.letters += 1;
+        group.last_us = group.last_us.max(facts.last_us);
+    }
+
+    /// The largest groups, at most [`DLQ_GROUPS_SHOWN`].
+    fn table(&self) -> String {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.letters));
+        let rest = groups.split_off(groups.len().min(DLQ_GROUPS_SHOWN));
+        let rows: Vec<[String; 5]> = groups
+            .into_iter()
+            .map(|((destination, code, reason), group)| {
+                let letters = group.letters.to_string();
+                [letters, shown(destination).to_owned(), status(*code), at(group.last_us), reason.clone()]
+            })
+            .collect();
+        let mut table = table(["LETTERS", "DESTINATION", "STATUS", "LAST TRY", "REASON"], &rows);
+        let others = self.others + rest.iter().map(|(_, group)| group.letters).sum::<u64>();
+        if others > 0 {
+            table += &format!("{others} more with other reasons\n");
+        }
+        table
+    }
 }
 
 /// A dash for an empty value: an undecodable event has no destination and subject.
@@ -140,7 +218,7 @@ pub(super) fn show(
 ) -> anyhow::Result<Exit> {
     let mut found = Vec::new();
     // The same event may be a dead letter of several destinations.
-    each(reader, vec![args.which.narrow(DeadLetterFilter::default())], None, |letter| {
+    each(reader, &[args.which.narrow(DeadLetterFilter::default())], None, |letter| {
         found.push(letter.row);
         Ok(())
     })?;
@@ -170,7 +248,7 @@ pub(super) fn show(
         if at > 0 {
             writeln!(out)?;
         }
-        let status = facts.status.map_or_else(|| "-".into(), |status| status.to_string());
+        let status = status(facts.status);
         let tried_for = Duration::from_micros(facts.last_us.abs_diff(facts.first_us));
         for (name, value) in [
             ("number", number.to_string()),

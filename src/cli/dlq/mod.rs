@@ -6,6 +6,7 @@
 
 mod change;
 mod look;
+mod selection;
 
 use std::io;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use self::change::{Report, ask, drop_letters, replay_here};
 use self::look::{list, show};
+use self::selection::LetterSelection;
 use super::state::{Located, StateArgs, time};
 use super::{Exit, LogArgs, Stdout, allow_closed_pipe};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
@@ -28,7 +30,7 @@ pub enum DlqCommand {
     Drop(DlqDropArgs),
 }
 
-/// List dead letters, sorted by number.
+/// List dead letters: first their number by destination and reason, then each by its number.
 ///
 /// Works while the router runs. A dead letter is listed if all given filters match it.
 #[derive(Debug, Args)]
@@ -72,10 +74,15 @@ pub struct DlqShowArgs {
 #[command(after_help = "Examples:
   event-router dlq replay 17 18
   event-router dlq replay --destination functions/tag-vm --since 1d
+  event-router dlq replay --destination old-name --to new-name
   event-router dlq replay --all")]
 pub struct ReplayArgs {
     #[command(flatten)]
     change: ChangeArgs,
+    /// Deliver to this destination instead of the one that refused the event, such as one that was
+    /// renamed
+    #[arg(long, value_name = "DESTINATION")]
+    to: Option<String>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -109,8 +116,8 @@ struct ChangeArgs {
 pub struct Filter {
     /// Numbers of dead letters, or ids of their events
     which: Vec<Which>,
-    /// Destination: `PROCESSOR`, `PROCESSOR/FUNCTION` or `PROCESSOR/BUS`; `*` matches any
-    /// characters, `?` one
+    /// Destination: `PROCESSOR`, `PROCESSOR/FUNCTION` or `PROCESSOR/BUS`; the namespace of a
+    /// function may be left out; `*` matches any characters, `?` one
     #[arg(long, short, value_name = "GLOB")]
     destination: Option<String>,
     /// Name of the source
@@ -125,7 +132,8 @@ pub struct Filter {
     /// HTTP status of the last attempt
     #[arg(long, value_name = "CODE")]
     status: Option<u16>,
-    /// Last tried at or after this time: `2025-11-22T06:00:00Z`, or an age such as `2h`
+    /// Last tried at or after this time: `2025-11-22T06:00:00Z`, a local time such as `2025-11-22
+    /// 06:00`, or an age such as `2h`
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<i64>,
     /// Last tried before this time
@@ -177,17 +185,6 @@ impl Filter {
         }
         self.which.iter().map(|which| which.narrow(filter.clone())).collect()
     }
-
-    /// Fails if a named dead letter does not exist: a mistyped number is no success.
-    fn all_found(&self, missing: usize) -> anyhow::Result<()> {
-        let named = self.which.len();
-        if named > 0 && missing > 0 {
-            bail!(
-                "{missing} of the {named} named dead letters do not exist; `event-router dlq list` lists all of them"
-            );
-        }
-        Ok(())
-    }
 }
 
 pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
@@ -203,28 +200,43 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
     };
     match command {
         DlqCommand::List(args) => {
-            allow_closed_pipe(list(args, &StoreReader::open(&dir)?, io::stdout().lock()))
+            let reader = StoreReader::open(&dir)?;
+            let selection = LetterSelection::new(&args.filter, &reader)?;
+            allow_closed_pipe(list(args, &selection, &reader, io::stdout().lock()))
         }
         DlqCommand::Show(args) => {
             allow_closed_pipe(show(args, &StoreReader::open(&dir)?, io::stdout().lock()))
         }
-        DlqCommand::Replay(ReplayArgs { change: args, log }) => {
+        DlqCommand::Replay(ReplayArgs { change: args, to, log }) => {
             args.check()?;
+            let (selection, to) = {
+                let reader = StoreReader::open(&dir)?;
+                let to = to.as_deref().map(|to| selection::destination(to, &reader)).transpose()?;
+                (LetterSelection::new(&args.filter, &reader)?, to)
+            };
+            let request = |filter| match &to {
+                None => ControlRequest::Replay(filter),
+                Some(to) => ControlRequest::ReplayTo { filter, destination: to.clone() },
+            };
             let mut report = Report::new(args.json, Stdout::default());
             let missing = match ControlClient::connect(&dir)? {
-                Some(_) => ask(&dir, args, ControlRequest::Replay, |answer| match answer {
+                Some(_) => ask(&dir, &selection, request, |answer| match answer {
                     ControlAnswer::Replayed(replayed) => report.line(&replayed).map(|()| 1),
                     _ => Ok(0),
                 })?,
-                None => replay_here(&dir, config, args, *log, &mut report)?,
+                None => replay_here(&dir, config, &selection, to.as_deref(), *log, &mut report)?,
             };
+            let was_interrupted = report.interrupted;
             let end = report.end()?;
-            args.filter.all_found(missing)?;
+            if !was_interrupted && !args.all {
+                selection.check_found(missing, &dir)?;
+            }
             Ok(end)
         }
         DlqCommand::Drop(DlqDropArgs { change: args }) => {
             args.check()?;
-            drop_letters(&dir, args, Stdout::default())
+            let selection = LetterSelection::new(&args.filter, &StoreReader::open(&dir)?)?;
+            drop_letters(&dir, args, &selection, Stdout::default())
         }
     }
 }

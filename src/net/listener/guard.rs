@@ -20,8 +20,8 @@ use crate::net::settings::Auth;
 #[error(transparent)]
 pub struct AuthError(#[from] SecretError);
 
-/// SHA-256 of the `Authorization` header that is admitted; the hash hides its length as well.
-/// `None` admits everybody.
+/// SHA-256 of the `Authorization` header that is admitted, with its scheme in lower case; the hash
+/// hides its length as well. `None` admits everybody.
 type Expected = Option<[u8; 32]>;
 
 /// The check that every guarded request must pass.
@@ -55,10 +55,18 @@ impl Guard {
     /// Returns true if a request with this `Authorization` header may pass.
     pub fn admits(&self, given: Option<&HeaderValue>) -> bool {
         let Some(expected) = self.expected.current() else { return true };
-        let given: [u8; 32] = Sha256::digest(given.map_or(&b""[..], HeaderValue::as_bytes)).into();
+        let given: [u8; 32] = Sha256::digest(lower_scheme(given.map_or(b"", HeaderValue::as_bytes))).into();
         // Compare every byte, wherever the first difference is.
         expected.iter().zip(&given).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     }
+}
+
+/// A header with its scheme in lower case: `Bearer` and `bearer` are the same scheme.
+fn lower_scheme(header: &[u8]) -> Vec<u8> {
+    let mut header = header.to_owned();
+    let scheme = header.iter().position(|byte| *byte == b' ').unwrap_or(0);
+    header[..scheme].make_ascii_lowercase();
+    header
 }
 
 fn expected(auth: &Auth) -> Result<Expected, SecretError> {
@@ -70,7 +78,7 @@ fn expected(auth: &Auth) -> Result<Expected, SecretError> {
         }
         Auth::Bearer { token } => format!("Bearer {}", &*token.read()?),
     };
-    Ok(Some(Sha256::digest(header).into()))
+    Ok(Some(Sha256::digest(lower_scheme(header.as_bytes())).into()))
 }
 
 /// Middleware that answers 401 unless the request carries the configured credentials.
@@ -95,6 +103,8 @@ mod tests {
         let header = |text: &str| HeaderValue::from_str(text).unwrap();
         let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("u:p:ä"));
         assert!(guard.admits(Some(&header(&right))));
+        assert!(guard.admits(Some(&header(&right.replacen("Basic", "bASIC", 1)))), "schemes have no case");
+        assert!(!guard.admits(Some(&header(&right.to_lowercase()))), "credentials do");
         assert!(!guard.admits(Some(&header("Basic dTpw"))));
         assert!(!guard.admits(None));
         assert!(Guard::new("auth", &Auth::None).unwrap().admits(None));

@@ -1,7 +1,9 @@
 //! Rate limits for the log lines about a destination's failures. The first line of a kind is
 //! written at once, later ones at intervals. A flapping target thus cannot flood the log.
 
-use crate::telemetry::paced::Paced;
+use tokio::time::Instant;
+
+use crate::telemetry::paced::{Paced, Repeated};
 
 /// State of the log lines about one destination.
 #[derive(Debug, Default)]
@@ -15,6 +17,10 @@ pub(in crate::pipeline) struct LogLimits {
     /// Number of events dropped since the last line about it.
     dropped: u64,
     drops: Paced,
+    /// Dead letters since the last line about them.
+    letters: Repeated,
+    /// The breaker, while it stays open.
+    lasting: Repeated,
 }
 
 impl LogLimits {
@@ -25,8 +31,27 @@ impl LogLimits {
         let is_due = is_open != self.open && (!is_open || self.openings.is_due());
         if is_due {
             self.open = is_open;
+            self.lasting = Repeated::default();
         }
-        is_due
+        // A breaker that stays open is worth another line at growing intervals.
+        let lasts = is_open && self.open && self.lasting.count(1).is_some();
+        is_due || lasts
+    }
+
+    /// Counts a dead letter. If a log line is due, returns the number since the last one.
+    pub fn dead_letter(&mut self) -> Option<u64> {
+        self.letters.count(1)
+    }
+
+    /// Time at which dead letters that no line stands for are worth one.
+    pub fn letters_due_at(&self) -> Option<Instant> {
+        self.letters.due_at()
+    }
+
+    /// Takes the number of dead letters that no line stands for, if a line is due or at the `end`.
+    pub fn overdue_letters(&mut self, end: bool) -> Option<u64> {
+        let is_due = end || self.letters.due_at().is_some_and(|at| at <= Instant::now());
+        is_due.then(|| self.letters.flush()).filter(|letters| *letters > 0)
     }
 
     /// Returns true if a failure is worth a log line: the first one after a success, and only one
@@ -71,6 +96,33 @@ mod tests {
         assert!(!limits.breaker_is_due(true));
         tokio::time::advance(FAILURE_LOG_INTERVAL).await;
         assert!(limits.breaker_is_due(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_that_stays_open_is_logged_at_growing_intervals() {
+        let mut limits = LogLimits::default();
+        let mut logged = Vec::new();
+        for second in 0..1_000 {
+            if limits.breaker_is_due(true) {
+                logged.push(second);
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(logged, [0, 60, 180, 420, 900]);
+        assert!(limits.breaker_is_due(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dead_letters_are_logged_once_per_interval_and_none_is_left_out() {
+        let mut limits = LogLimits::default();
+        let logged: Vec<u64> = (0..40_000).filter_map(|_| limits.dead_letter()).collect();
+        assert_eq!((logged, limits.overdue_letters(false)), (vec![1], None));
+        tokio::time::advance(FAILURE_LOG_INTERVAL).await;
+        assert!(limits.letters_due_at().is_some_and(|at| at <= Instant::now()));
+        assert_eq!(limits.overdue_letters(false), Some(39_999));
+        assert_eq!((limits.overdue_letters(true), limits.letters_due_at()), (None, None));
+        limits.dead_letter();
+        assert_eq!(limits.overdue_letters(true), Some(1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,8 @@
 //! (adoptions, their ends, added rows) are coalesced: one message stands for all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -21,6 +23,8 @@ pub(in crate::pipeline) struct Mailbox {
     adoptions: Arc<Coalesced<Vec<Adoption>>>,
     ends: Arc<Coalesced<Vec<AdoptionEnd>>>,
     rows_added: Arc<Coalesced<usize>>,
+    /// True while the breaker of the target is open.
+    is_down: Arc<AtomicBool>,
     /// Shared by all mailboxes.
     level: Arc<Level>,
     supervisor: Supervisor,
@@ -35,6 +39,7 @@ impl Mailbox {
             adoptions: Arc::default(),
             ends: Arc::default(),
             rows_added: Arc::default(),
+            is_down: Arc::default(),
             level: Arc::clone(level),
             supervisor: supervisor.clone(),
         };
@@ -62,6 +67,16 @@ impl Mailbox {
     /// True if the driver has messages that it has not taken.
     pub fn has_mail(&self) -> bool {
         self.messages.capacity() < self.messages.max_capacity()
+    }
+
+    /// Notes the state of the target.
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Relaxed);
+    }
+
+    /// Returns true if the target is known to take no events now.
+    pub fn is_down(&self) -> bool {
+        self.is_down.load(Relaxed)
     }
 
     /// Tells the driver to end, even if the mailbox is full, since a full mailbox is a reason to

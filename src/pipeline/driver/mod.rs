@@ -175,13 +175,15 @@ impl Driver {
                 tell.as_mut().reset(Instant::now() + SETTLED_WAIT);
             }
             self.say_room();
+            self.say_letters(false);
             self.show();
             look_at = self
                 .engine
                 .exceeds(self.share())
                 .then(|| look_at.unwrap_or_else(|| Instant::now() + ROOM_CHECK_INTERVAL));
             let due = self.engine.wakes_at();
-            let wake = due.map(|at| self.shared.epoch + at).into_iter().chain(look_at).min();
+            let wake = due.map(|at| self.shared.epoch + at).into_iter().chain(look_at);
+            let wake = wake.chain(self.log_limits.letters_due_at()).min();
             tokio::select! {
                 biased;
                 Some(answer) = under_way.next(), if !under_way.is_empty() => {
@@ -234,7 +236,10 @@ impl Driver {
             self.tell_settled();
             match tokio::time::timeout_at(until, under_way.next()).await {
                 Ok(Some(answer)) => self.answered(answer, &mut actions),
-                Ok(None) | Err(_) => return self.store_all(),
+                Ok(None) | Err(_) => {
+                    self.say_letters(true);
+                    return self.store_all();
+                }
             }
         }
     }
@@ -245,7 +250,10 @@ impl Driver {
 
     fn handle(&mut self, message: DriverMessage, actions: &mut Vec<Action>) {
         let input = match message {
-            DriverMessage::Offer(slice) => Input::Offer { slice, room: self.room() },
+            DriverMessage::Offer(slice) => {
+                tracing::trace!(destination = %self.name, events = slice.selection.len(), "events for a destination");
+                Input::Offer { slice, room: self.room() }
+            }
             DriverMessage::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
             DriverMessage::Fetched { spool, rows } => Input::Fetched { spool, rows },
             DriverMessage::RowsAdded => Input::Added { rows: self.mailbox.take_rows_added() },
@@ -287,6 +295,7 @@ impl Driver {
                 failures.iter().flatten().count()
             }
         };
+        tracing::debug!(destination = %self.name, events = answer.events, failed, took_ms = answer.took.as_millis() as u64, "the target answered");
         let delivered = (answer.events - failed) as u64;
         if delivered > 0 {
             self.metrics.last_success.set(now_us() as f64 / 1e6);
@@ -401,6 +410,7 @@ impl Driver {
     fn show(&self) {
         let gauges = self.engine.gauges();
         self.metrics.under_way.set(gauges.requests_under_way as f64);
+        self.mailbox.set_down(gauges.breaker_open);
         self.metrics.breaker_open.set(f64::from(u8::from(gauges.breaker_open)));
         self.metrics.spooling.set(f64::from(u8::from(gauges.spooling)));
         self.metrics.refuses_all.set(f64::from(u8::from(gauges.refuses_all)));

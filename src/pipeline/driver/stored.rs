@@ -154,9 +154,26 @@ impl Driver {
     /// Settles a dead letter that is stored or that a dead-letter processor has taken.
     pub(super) fn letter_ended(&mut self, letter: Box<FailedEvent>, actions: &mut Vec<Action>) {
         let (event, batch) = (letter.event(), &letter.slice.batch);
-        tracing::warn!(destination = %self.name, id = %event.id, subject = %batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
+        let (name, id, subject) = (&self.name, event.id, batch.text(event.subject));
+        let FailedEvent { attempts, failure, .. } = &*letter;
+        match self.log_limits.dead_letter() {
+            Some(letters) => {
+                tracing::error!(destination = %name, letters, %id, %subject, attempts, status = failure.status, reason = %failure.reason, "an event failed for good and becomes a dead letter");
+            }
+            None => {
+                tracing::debug!(destination = %name, %id, %subject, attempts, status = failure.status, reason = %failure.reason, "another event becomes a dead letter");
+            }
+        }
         self.metrics.failed.increment(letter.slice.selection.len() as u64);
         self.engine.step(self.now(), Input::LetterStored(letter), actions);
+    }
+
+    /// Logs the dead letters that no line stands for yet, when they have waited long enough or at
+    /// the `end`.
+    pub(super) fn say_letters(&mut self, end: bool) {
+        if let Some(letters) = self.log_limits.overdue_letters(end) {
+            tracing::error!(destination = %self.name, letters, "more events failed for good and became dead letters");
+        }
     }
 
     /// Stops the process, because an event that cannot be encoded cannot be made durable. The

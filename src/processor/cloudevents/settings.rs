@@ -58,10 +58,6 @@ impl KindSettings for CloudEventsConfig {
         self.url.shown()
     }
 
-    fn secrets(&self) -> Vec<(String, &Secret)> {
-        self.auth.secrets("auth").into_iter().chain(self.http.secrets()).collect()
-    }
-
     /// Takes the URL from the environment if the file names no target.
     fn complete(
         &mut self,

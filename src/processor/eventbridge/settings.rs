@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::EventBridge;
 use crate::cloudevents::Envelope;
-use crate::config::check::distinct_names;
 use crate::config::declare::*;
+use crate::config::found::distinct_names;
 use crate::config::{Secret, SecretError};
 use crate::net::settings::{ClientTls, HttpClient};
 use crate::processor::Processor;
@@ -54,16 +54,6 @@ impl KindSettings for EventBridgeConfig {
     fn shown(&self) -> String {
         let bus = &self.buses[0];
         bus.rules.first().unwrap_or(&bus.name).clone()
-    }
-
-    fn secrets(&self) -> Vec<(String, &Secret)> {
-        let mut all = Vec::new();
-        if let AwsAuth::AccessKey { secret_access_key, session_token, .. } = &self.auth {
-            all.push(("auth.secretAccessKey".to_owned(), secret_access_key));
-            all.extend(session_token.iter().map(|token| ("auth.sessionToken".to_owned(), token)));
-        }
-        all.extend(self.http.secrets());
-        all
     }
 
     fn selects(&self) -> bool {

@@ -72,11 +72,6 @@ impl KindSettings for HttpConfig {
     fn shown(&self) -> String {
         self.url.shown()
     }
-
-    fn secrets(&self) -> Vec<(String, &Secret)> {
-        let own = self.secrets.0.iter().map(|(name, secret)| (format!("secrets.{name}"), secret));
-        own.chain(self.auth.secrets("auth")).chain(self.http.secrets()).collect()
-    }
 }
 
 words! {

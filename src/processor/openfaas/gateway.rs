@@ -54,9 +54,11 @@ pub async fn functions(
 /// only the function's name.
 async fn namespaces(client: &TargetClient, settings: &Settings) -> Result<Vec<String>, Failure> {
     match get(client, format!("{}/system/namespaces", settings.gateway)).await {
-        Ok(body) => parse::<Option<Vec<String>>>(client, "/system/namespaces", body)
-            .await
-            .map(Option::unwrap_or_default),
+        Ok(body) => {
+            let named = parse::<Option<Vec<String>>>(client, "/system/namespaces", body).await?;
+            // A provider without namespaces may answer with an empty name.
+            Ok(named.unwrap_or_default().into_iter().filter(|name| !name.is_empty()).collect())
+        }
         // Gateways before 0.18 and providers without namespaces.
         Err(failure) if matches!(failure.status, Some(404 | 405 | 501)) => Ok(Vec::new()),
         Err(failure) => Err(failure),
@@ -126,7 +128,11 @@ async fn get(client: &TargetClient, url: String) -> Result<Vec<u8>, Failure> {
         .exchange(request(Method::GET, uri, (*headers).clone(), Bytes::new()), LISTING_BYTES_MAX)
         .await?;
     if answer.status != StatusCode::OK {
-        return Err(client.refusal(&answer));
+        let mut failure = client.refusal(&answer);
+        if answer.status == StatusCode::UNAUTHORIZED {
+            failure.reason += "; meant are the gateway's own user and password, of its secret `basic-auth`";
+        }
+        return Err(failure);
     }
     if answer.cut {
         return Err(broken(client, format!("its list of functions exceeds {LISTING_BYTES_MAX} bytes")));

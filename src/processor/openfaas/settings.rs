@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::OpenFaas;
 use crate::cloudevents::Envelope;
 use crate::config::declare::*;
-use crate::config::{Secret, scalar};
+use crate::config::scalar;
 use crate::net::settings::{Auth, BasicAuthKeys, HttpClient, warn_clear_text};
 use crate::outside;
 use crate::processor::Processor;
@@ -63,10 +63,6 @@ impl KindSettings for OpenFaasConfig {
 
     fn shown(&self) -> String {
         outside::readable(&self.gateway)
-    }
-
-    fn secrets(&self) -> Vec<(String, &Secret)> {
-        self.auth.secrets("auth").into_iter().chain(self.http.secrets()).collect()
     }
 
     fn selects(&self) -> bool {

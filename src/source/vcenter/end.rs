@@ -11,6 +11,8 @@ use vsphere::api::FaultKind;
 pub(super) enum End {
     /// The session is lost or unusable. A new login is needed.
     Session(String),
+    /// Calls fail one after the other, so that the session may be lost. A new login shows it.
+    Unreachable(String),
     /// The pipeline accepts no more pages.
     Closed,
 }

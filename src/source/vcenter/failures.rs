@@ -1,32 +1,35 @@
-//! Rate limits for log lines about failed reads. Each reason is logged at most once per
-//! [`FAILURE_LOG_INTERVAL`], even if reads fail and succeed in turn.
+//! Rate limits for log lines about failed reads. Each reason is logged at growing intervals while
+//! it lasts, even if reads fail and succeed in turn.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
 use crate::limits::{FAILURE_LOG_INTERVAL, FAILURE_REASONS_MAX, READ_FAILURES_TOLD};
+use crate::telemetry::paced::Repeated;
 
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
-    /// Reasons that were logged recently, with the time; the oldest first.
-    logged: VecDeque<(String, Instant)>,
+    /// Reasons of the last failures; the latest last.
+    reasons: VecDeque<(String, Repeated)>,
     /// The time since which failed reads are counted, and their number.
     reads: Option<(Instant, u32)>,
 }
 
 impl FailureLog {
-    /// Returns true if a failure with this `reason` is to be logged now, and counts it as logged.
-    pub fn is_due(&mut self, reason: &str) -> bool {
-        self.logged.retain(|(_, at)| at.elapsed() < FAILURE_LOG_INTERVAL);
-        if self.logged.iter().any(|(logged, _)| logged == reason) {
-            return false;
-        }
-        if self.logged.len() == FAILURE_REASONS_MAX {
-            self.logged.pop_front();
-        }
-        self.logged.push_back((reason.to_string(), Instant::now()));
-        true
+    /// Counts a failure with this `reason`. If a line is due, returns the number of failures that
+    /// it stands for.
+    pub fn count(&mut self, reason: &str) -> Option<u64> {
+        let known = self.reasons.iter().position(|(known, _)| known == reason);
+        let mut entry = known.and_then(|at| self.reasons.remove(at)).unwrap_or_else(|| {
+            if self.reasons.len() == FAILURE_REASONS_MAX {
+                self.reasons.pop_front();
+            }
+            (reason.to_owned(), Repeated::default())
+        });
+        let due = entry.1.count(1);
+        self.reasons.push_back(entry);
+        due
     }
 
     /// Counts a failed read. Returns true at most once per [`FAILURE_LOG_INTERVAL`], when there
@@ -44,15 +47,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reason_is_logged_once_per_interval_and_a_new_one_at_once() {
+    async fn a_reason_is_logged_at_intervals_and_a_new_one_at_once() {
         let mut log = FailureLog::default();
-        assert!(log.is_due("refused") && log.is_due("login"));
-        assert!(!log.is_due("refused") && !log.is_due("login"));
+        assert_eq!((log.count("refused"), log.count("login")), (Some(1), Some(1)));
+        assert_eq!((log.count("refused"), log.count("login")), (None, None));
         tokio::time::advance(FAILURE_LOG_INTERVAL).await;
-        assert!(log.is_due("refused") && !log.is_due("refused"));
-        let reasons = (0..2 * FAILURE_REASONS_MAX).filter(|at| log.is_due(&at.to_string())).count();
-        assert_eq!(reasons, 2 * FAILURE_REASONS_MAX);
-        assert_eq!(log.logged.len(), FAILURE_REASONS_MAX);
+        assert_eq!((log.count("refused"), log.count("refused")), (Some(2), None));
+        let due = (0..2 * FAILURE_REASONS_MAX).filter(|at| log.count(&at.to_string()).is_some()).count();
+        assert_eq!(due, 2 * FAILURE_REASONS_MAX);
+        assert_eq!(log.reasons.len(), FAILURE_REASONS_MAX);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,21 +6,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
-use super::probe;
+use super::client::Client;
 use super::settings::{Protocol, Vcenter};
-use super::{Status, VcenterSource};
-use crate::config::Secret;
+use super::{Status, VcenterSource, options, probe};
 use crate::limits::SMALL_READS_PER_SECOND;
-use crate::source::{Observed, Source, SourceParts, SourceType};
+use crate::source::{Observed, Reached, Source, SourceParts, SourceType};
 
 impl SourceType for Vcenter {
     fn address(&self) -> String {
         self.sdk_url.clone()
-    }
-
-    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
-        vec![("password", &self.password)]
     }
 
     fn overlap(&self) -> Duration {
@@ -31,8 +27,12 @@ impl SourceType for Vcenter {
         self.import_checkpoint.as_deref()
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<String, String>> {
-        probe::log_in(self).boxed()
+    fn check(&self) -> Result<(), String> {
+        Client::new(&options(self)).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn connect(&self, interrupted: watch::Receiver<bool>) -> BoxFuture<'_, Result<Reached, String>> {
+        probe::log_in(self, interrupted).boxed()
     }
 
     fn start(&self, parts: SourceParts) -> Arc<dyn Source> {

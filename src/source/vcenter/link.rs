@@ -18,6 +18,7 @@ use super::api::{EventApi, Waker};
 use super::client::CallError;
 pub(super) use super::end::{End, LinkError};
 use super::failures::FailureLog;
+use super::filter::filter_spec;
 use super::pace::CallSlots;
 use super::page_size::PageSize;
 use super::read_timeout::ReadTimeout;
@@ -27,9 +28,9 @@ use super::status::{Method, Status};
 use super::watchdog::LatestSeen;
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
-use crate::source::vcenter::settings::{EventFilter, Recursion, Vcenter};
+use crate::source::vcenter::settings::{EventFilter, Vcenter};
 use crate::source::{Closed, Intake, Page, PageForm, SourceState, Start, Verdict};
-use crate::telemetry::paced::Paced;
+use crate::telemetry::paced::{Paced, Repeated};
 use vsphere::PageBody;
 use vsphere::api::{EventFilterSpec, EventPosition, FaultKind, MoRef};
 
@@ -81,6 +82,9 @@ pub(super) struct Link<A> {
     read_timeout: Mutex<ReadTimeout>,
     page_size: Mutex<PageSize>,
     held_up_lines: Mutex<Paced>,
+    undecodable_lines: Mutex<Repeated>,
+    /// True if the last failure was logged, so that its end is logged as well.
+    is_failure_told: AtomicBool,
 }
 
 impl<A: EventApi> Link<A> {
@@ -117,6 +121,8 @@ impl<A: EventApi> Link<A> {
             read_timeout: Mutex::default(),
             page_size: Mutex::default(),
             held_up_lines: Mutex::default(),
+            undecodable_lines: Mutex::default(),
+            is_failure_told: AtomicBool::new(false),
         }
     }
 
@@ -197,9 +203,16 @@ impl<A: EventApi> Link<A> {
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         self.slots.take().await;
+        let asked = Instant::now();
         let answer = call.await;
+        self.log_call(method, asked, answer.as_ref().err());
         self.status.count_call(method, answer.is_err());
         answer
+    }
+
+    fn log_call(&self, method: Method, asked: Instant, error: Option<&CallError>) {
+        let took_ms = asked.elapsed().as_millis() as u64;
+        tracing::debug!(source = %self.name, method = method.as_str(), took_ms, error = error.map(tracing::field::display), "called vCenter");
     }
 
     /// The number of events to ask for in one read: `wanted`, or fewer if the connection cannot
@@ -215,6 +228,7 @@ impl<A: EventApi> Link<A> {
         self.slots.take().await;
         let asked = Instant::now();
         let answer = self.api.read_next(collector, events, silence_max).await;
+        self.log_call(Method::ReadNextEvents, asked, answer.as_ref().err());
         self.status.count_call(Method::ReadNextEvents, answer.is_err());
         match answer {
             Ok(read) => {
@@ -325,37 +339,46 @@ impl<A: EventApi> Link<A> {
         self.by_windows.store(by_windows, Relaxed);
     }
 
+    /// Sets the state. The end of a failure that was logged is logged as well.
     pub fn set_state(&self, state: SourceState) -> bool {
+        let is_read = matches!(state, SourceState::Reading | SourceState::Waiting);
+        if is_read && self.is_failure_told.swap(false, Relaxed) {
+            tracing::info!(source = %self.name, "vCenter is read again");
+        }
         self.status.set_state(state)
     }
 
-    /// Notes a failure that will be retried. Each reason is logged at most once per
-    /// `FAILURE_LOG_INTERVAL`.
+    /// Notes a failure that will be retried. Each reason is logged at growing intervals.
     pub fn failed(&self, error: String) {
-        if self.set_state(SourceState::Failed(error.clone())) && self.failures().is_due(&error) {
-            tracing::warn!(source = %self.name, %error, "vCenter cannot be read; trying again");
+        if let Some(failures) = self.note_failure(&error) {
+            tracing::warn!(source = %self.name, %error, failures, "vCenter cannot be read; trying again");
         }
+    }
+
+    /// Notes a failure that only a person can end, such as a wrong password.
+    pub fn failed_for_good(&self, error: String) {
+        if let Some(failures) = self.note_failure(&error) {
+            tracing::error!(source = %self.name, %error, failures, "vCenter cannot be read; trying again");
+        }
+    }
+
+    /// Returns the number of failures that a log line stands for, if one is due.
+    fn note_failure(&self, error: &str) -> Option<u64> {
+        self.set_state(SourceState::Failed(error.to_owned()));
+        let failures = self.failures().count(error)?;
+        self.is_failure_told.store(true, Relaxed);
+        Some(failures)
+    }
+
+    /// Counts an event that cannot be decoded. Returns the number that a log line stands for, if
+    /// one is due.
+    pub fn count_undecodable(&self) -> Option<u64> {
+        self.undecodable_lines.lock().unwrap_or_else(PoisonError::into_inner).count(1)
     }
 
     /// The configured filter, restricted to this window of time.
     pub fn filter(&self, begin_us: Option<i64>, end_us: Option<i64>) -> EventFilterSpec {
-        let EventFilter { event_types, users, entity } = &self.settings.filter;
-        EventFilterSpec {
-            entity: entity.as_ref().map(|entity| {
-                let recursion = match entity.recursion {
-                    Recursion::SelfOnly => vsphere::api::Recursion::SelfOnly,
-                    Recursion::Children => vsphere::api::Recursion::Children,
-                    Recursion::All => vsphere::api::Recursion::All,
-                };
-                (MoRef::new(&entity.kind, &entity.id), recursion)
-            }),
-            begin_us: begin_us.filter(|us| *us > 0),
-            end_us,
-            users: users.clone(),
-            event_types: event_types.clone(),
-            max_count: None,
-            delayed_init: false,
-        }
+        filter_spec(&self.settings.filter, begin_us, end_us)
     }
 
     /// Returns true if the configured filter leaves events out.

@@ -23,6 +23,7 @@ pub mod client;
 mod cursor;
 mod end;
 mod failures;
+mod filter;
 mod gap;
 mod kind;
 mod link;
@@ -54,6 +55,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 pub use api::{ClientApi, EventApi, Waker};
+pub use filter::filter_spec;
 pub use status::{Method, Status};
 
 use self::link::{End, Link};
@@ -224,6 +226,12 @@ async fn close_after<A: EventApi>(link: &Link<A>, end: End) -> Result<(), Closed
         End::Session(error) => {
             link.set_state(SourceState::Connecting);
             tracing::warn!(source = %link.name, %error, "the session with vCenter has ended; logging in again");
+            Ok(())
+        }
+        // The failures themselves were logged.
+        End::Unreachable(error) => {
+            link.set_state(SourceState::Connecting);
+            tracing::debug!(source = %link.name, %error, "calls of vCenter fail; connecting again");
             Ok(())
         }
     }

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::clock::now_us;
 use crate::config::SecretError;
 use crate::config::event_names::listed_advice;
+use crate::limits::CHECK_READ_SPAN;
+use crate::source::Reached;
 use crate::source::vcenter::client::{CallError, Client};
-use crate::source::vcenter::options;
 use crate::source::vcenter::settings::Vcenter;
+use crate::source::vcenter::{filter_spec, options};
 use vsphere::api::ServiceContent;
 
 /// A difference between clocks that deserves a warning: CloudEvents times and logs of the two
@@ -64,20 +68,14 @@ impl Session {
 }
 
 /// Logs in to a vCenter once, and describes it.
-pub async fn log_in(settings: &Vcenter) -> Result<String, String> {
+pub async fn log_in(settings: &Vcenter, interrupted: watch::Receiver<bool>) -> Result<Reached, String> {
+    // An interruption does not stop a login in progress, whose session would stay open.
     let session = Session::open(settings).await.map_err(|error| error.to_string())?;
     // The session is closed below even if this fails.
-    let looked = async {
-        let clock = session.clock().await?;
-        session.client.latest_event(&session.content).await?;
-        let types = &settings.filter.event_types;
-        let known =
-            if types.is_empty() { Vec::new() } else { session.client.event_info(&session.content).await? };
-        let names = known.iter().flat_map(|info| [info.event_type(), &info.key]);
-        let advice: Vec<_> = types.iter().filter_map(|name| listed_advice(name, names.clone())).collect();
-        Ok::<_, CallError>((clock, advice))
+    let looked = tokio::select! {
+        looked = look(&session, settings) => looked.map_err(|error| error.to_string()),
+        () = is_set(interrupted) => Err("interrupted".to_owned()),
     };
-    let looked = looked.await.map_err(|error| error.to_string());
     let about = session.content.about.clone();
     session.close().await;
     let (clock, advice) = looked?;
@@ -86,11 +84,36 @@ pub async fn log_in(settings: &Vcenter) -> Result<String, String> {
         true => "; set the clocks of both machines by the same time server",
         false => "",
     };
-    Ok(format!(
+    let text = format!(
         "{}, API {}, latency {:.1} ms, clock {:+.3} s{warning}{advice}",
         about.full_name,
         about.api_version,
         clock.latency.as_secs_f64() * 1e3,
         clock.offset_us as f64 / 1e6,
-    ))
+    );
+    Ok(Reached { text, instance_uuid: about.instance_uuid })
+}
+
+/// Waits for the interruption. Never returns if there is none.
+async fn is_set(mut interrupted: watch::Receiver<bool>) {
+    if interrupted.wait_for(|set| *set).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Measures a vCenter's clock and reads from it as a router does. Returns advice about the filter.
+async fn look(session: &Session, settings: &Vcenter) -> Result<(Clock, Vec<String>), CallError> {
+    let Session { client, content } = session;
+    let clock = session.clock().await?;
+    client.latest_event(content).await?;
+    // A user may see `latestEvent` and have no right to create a collector or to read from it.
+    let begin_us = now_us() + clock.offset_us - CHECK_READ_SPAN.as_micros() as i64;
+    let spec = filter_spec(&settings.filter, Some(begin_us), None);
+    let collector = client.create_collector_for_events(content, &spec).await?;
+    client.read_next_events(&collector, 1, settings.timeouts.call).await?;
+    client.destroy_collector(&collector).await?;
+    let types = &settings.filter.event_types;
+    let known = if types.is_empty() { Vec::new() } else { client.event_info(content).await? };
+    let names = known.iter().flat_map(|info| [info.event_type(), &info.key]);
+    Ok((clock, types.iter().filter_map(|name| listed_advice(name, names.clone())).collect()))
 }

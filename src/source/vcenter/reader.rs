@@ -16,11 +16,11 @@ use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, LinkError};
 use super::pace::Pace;
-use super::watchdog::{Act, Standing, Watchdog};
+use super::watchdog::{Act, FilterSilence, Standing, Watchdog};
 use super::windows::Windows;
 use crate::limits::{
-    FAILURES_FORGOTTEN, IDLE_POLL, READ_FAILURES_TOLD, SESSION_FAILURES_MAX, TIME_RENDERING, WAKER_DISTRUST,
-    WATCHED_POLL,
+    FAILURES_FORGOTTEN, FILTER_SILENCE_TOLD, IDLE_POLL, READ_FAILURES_TOLD, SESSION_FAILURES_MAX,
+    TIME_RENDERING, WAKER_DISTRUST, WATCHED_POLL,
 };
 use crate::source::SourceState;
 use vsphere::api::{EventPosition, FaultKind};
@@ -32,6 +32,7 @@ pub(super) struct Reader {
     /// Set while keys are negative: reads in place of the cursor's collector.
     windows: Option<Windows>,
     watchdog: Watchdog,
+    filter_silence: FilterSilence,
     pace: Pace,
     backoff: Backoff,
     /// Failures since reading last made progress.
@@ -70,6 +71,7 @@ impl Reader {
             cursor: Cursor::live(begin_us, link.settings.page_events as u32),
             windows: None,
             watchdog: Watchdog::default(),
+            filter_silence: FilterSilence::default(),
             pace: Pace::default(),
             backoff: Backoff::default(),
             failures: 0,
@@ -174,6 +176,12 @@ impl Reader {
             return Ok(false);
         }
         let filtered = link.is_filtered();
+        let latest_us = link.latest_seen().latest.map(|(event, _)| event.created_us);
+        let has_events = link.pages_pushed() > 0;
+        if filtered && !has_events && self.filter_silence.judge(Instant::now(), latest_us) {
+            let minutes = FILTER_SILENCE_TOLD.as_secs() / 60;
+            tracing::warn!(source = %link.name, minutes, "no event passes `filter`, and vCenter has new events; check the names in it");
+        }
         let standing = Standing {
             now: Instant::now(),
             read_at,
@@ -225,7 +233,7 @@ impl Reader {
         let LinkError::Call(error) = error else { return Some(End::Closed) };
         self.in_a_row += 1;
         if self.in_a_row >= SESSION_FAILURES_MAX {
-            return Some(End::Session(error.to_string()));
+            return Some(End::Unreachable(error.to_string()));
         }
         self.cursor.take_verdicts(link);
         let now = Instant::now();

@@ -34,17 +34,21 @@ struct Refused {
 struct LoginFailure {
     reason: String,
     backoff_max: Duration,
+    /// True if it lasts until a person changes something.
+    needs_person: bool,
 }
 
 impl LoginFailure {
     fn of(reason: String) -> Self {
-        LoginFailure { reason, backoff_max: BACKOFF_FAULT_MAX }
+        LoginFailure { reason, backoff_max: BACKOFF_FAULT_MAX, needs_person: true }
     }
 }
 
 impl From<CallError> for LoginFailure {
     fn from(error: CallError) -> Self {
-        LoginFailure { backoff_max: backoff::cap(&error), reason: error.to_string() }
+        // A certificate that is not trusted needs a person; a vCenter that is away comes back.
+        let needs_person = matches!(error, CallError::Setup(_) | CallError::Tls { .. });
+        LoginFailure { backoff_max: backoff::cap(&error), reason: error.to_string(), needs_person }
     }
 }
 
@@ -81,7 +85,10 @@ impl Sessions {
                     return about;
                 }
                 Err(failure) => {
-                    link.failed(failure.reason);
+                    match failure.needs_person {
+                        true => link.failed_for_good(failure.reason),
+                        false => link.failed(failure.reason),
+                    }
                     if self.refused.is_none() {
                         sleep(self.backoff.next(failure.backoff_max)).await;
                     }

@@ -182,6 +182,17 @@ settings! {
         pub window: Duration = key("window", duration(SECOND, HOUR)).or("2m");
     }
     switch ENABLED;
+    check |found, problems| {
+        let (interval, window) = (found.duration("interval"), found.duration("window"));
+        if window <= interval {
+            let message = format!(
+                "a sweep every {} that reads the last {} misses late events in between; make `window` longer than `interval`",
+                scalar::show_duration(interval),
+                scalar::show_duration(window)
+            );
+            problems.warn(found.line_of("window"), &found.path_of("window"), message);
+        }
+    };
 }
 
 impl Sweep {

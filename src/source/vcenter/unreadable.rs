@@ -33,7 +33,13 @@ impl<A: EventApi> Link<A> {
         verdicts: &mpsc::UnboundedSender<Verdict>,
     ) -> Result<(), LinkError> {
         let reason = outside::text(&reason, REASON_BYTES_MAX);
-        tracing::error!(source = %self.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
+        let bytes = body.bytes.len();
+        match self.count_undecodable() {
+            Some(events) => {
+                tracing::error!(source = %self.name, events, bytes, %reason, "an event cannot be decoded; it becomes a dead letter");
+            }
+            None => tracing::debug!(source = %self.name, bytes, %reason, "another event cannot be decoded"),
+        }
         let body = PageBody { bytes: unreadable(&body.bytes), ..body };
         let room = self.take(body.bytes.len());
         self.push(None, body, Some(reason), room, verdicts).await?;

@@ -14,7 +14,7 @@
 
 use tokio::time::Instant;
 
-use crate::limits::{STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
+use crate::limits::{FILTER_SILENCE_TOLD, STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
 use vsphere::api::EventPosition;
 
 /// The newest events that vCenter is known to have, each with the time at which that became known.
@@ -101,6 +101,25 @@ impl Watchdog {
     fn all_read(&mut self) -> Act {
         *self = Watchdog::default();
         Act::Nothing
+    }
+}
+
+/// Notices a filter that lets nothing through although vCenter has new events. A name with a wrong
+/// letter has this effect, and so has a filter for rare events.
+#[derive(Debug, Default)]
+pub(super) struct FilterSilence {
+    /// The time of the first look, and vCenter's latest event then, microseconds since 1970 UTC.
+    since: Option<(Instant, i64)>,
+    is_told: bool,
+}
+
+impl FilterSilence {
+    /// Judges after a read, while no event has been read yet. Returns true once.
+    pub fn judge(&mut self, now: Instant, latest_us: Option<i64>) -> bool {
+        let Some(latest_us) = latest_us else { return false };
+        let (since, first_us) = *self.since.get_or_insert((now, latest_us));
+        let is_silent = latest_us > first_us && now.duration_since(since) >= FILTER_SILENCE_TOLD;
+        is_silent && !std::mem::replace(&mut self.is_told, true)
     }
 }
 
@@ -193,6 +212,22 @@ mod tests {
             }
             assert!(acts.contains(&Act::Rebuild), "{acts:?}");
         }
+    }
+
+    #[test]
+    fn a_filter_that_lets_nothing_through_is_told_once_if_vcenter_has_new_events() {
+        let start = Instant::now();
+        let check = |latest: [Option<i64>; 4], expected: [bool; 4]| {
+            let mut silence = FilterSilence::default();
+            let told = std::array::from_fn(|at| {
+                silence.judge(start + FILTER_SILENCE_TOLD / 2 * at as u32, latest[at])
+            });
+            assert_eq!(told, expected, "{latest:?}");
+        };
+        check([Some(1), Some(2), Some(3), Some(4)], [false, false, true, false]);
+        check([Some(1), Some(1), Some(1), Some(1)], [false; 4]);
+        check([None, None, Some(1), Some(2)], [false; 4]);
+        check([Some(1), Some(1), Some(1), Some(2)], [false, false, false, true]);
     }
 
     #[test]

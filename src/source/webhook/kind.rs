@@ -6,13 +6,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::settings::Webhook;
 use super::{Prepared, WebhookSource, cannot_listen};
-use crate::config::Secret;
-use crate::net::settings::Auth;
 use crate::source::push::{Push, PushSettings};
-use crate::source::{Observed, Source, SourceParts, SourceType};
+use crate::source::{Observed, Reached, Source, SourceParts, SourceType};
 
 impl SourceType for Webhook {
     fn address(&self) -> String {
@@ -20,14 +19,8 @@ impl SourceType for Webhook {
         format!("{scheme}://{}{}", self.bind_address, self.path)
     }
 
-    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
-        let auth = match &self.auth {
-            Auth::None => None,
-            Auth::Basic { password, .. } => Some(("auth.password", password)),
-            Auth::Bearer { token } => Some(("auth.token", token)),
-        };
-        let signature = self.signature.as_ref().map(|signature| ("signature.secret", &signature.secret));
-        auth.into_iter().chain(signature).collect()
+    fn check(&self) -> Result<(), String> {
+        Prepared::new("webhook", self).map(drop)
     }
 
     fn inbox_bytes_max(&self) -> u64 {
@@ -36,8 +29,8 @@ impl SourceType for Webhook {
 
     /// Reads all files and tries to listen. An address in use is no failure: as a rule it is the
     /// running router that listens there.
-    fn connect(&self) -> BoxFuture<'_, Result<String, String>> {
-        async {
+    fn connect(&self, _: watch::Receiver<bool>) -> BoxFuture<'_, Result<Reached, String>> {
+        let text = async {
             let prepared = Prepared::new("webhook", self)?;
             let tls = if prepared.tls.is_some() { ", certificate and key belong together" } else { "" };
             let address = &self.bind_address;
@@ -48,8 +41,8 @@ impl SourceType for Webhook {
                 }
                 Err(error) => Err(cannot_listen(address, &error)),
             }
-        }
-        .boxed()
+        };
+        text.map(|text| text.map(|text| Reached { text, ..Reached::default() })).boxed()
     }
 
     fn start(&self, parts: SourceParts) -> Arc<dyn Source> {

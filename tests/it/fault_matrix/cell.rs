@@ -286,7 +286,7 @@ impl Cell {
             ended.push(replayed.ended);
             true
         };
-        self.run().pipeline.dead_letters().replay(&Default::default(), tell).await.unwrap();
+        self.run().pipeline.dead_letters().replay(&Default::default(), None, tell).await.unwrap();
         assert_eq!(ended, [Ended::Delivered]);
         assert!(letters().is_empty());
         let entry = self.script().log.last().unwrap().clone();

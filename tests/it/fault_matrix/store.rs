@@ -34,7 +34,7 @@ async fn a_full_store_of_dead_letters_loses_nothing() {
     // Replays go on, and the events that found no room are tried again at their target.
     let letters = pipeline.dead_letters();
     repeat_until("replays deliver all", async || {
-        letters.replay(&Default::default(), |_| true).await.unwrap();
+        letters.replay(&Default::default(), None, |_| true).await.unwrap();
         sick.taken.lock().unwrap().len() >= 1_000
     })
     .await;

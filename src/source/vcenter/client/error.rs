@@ -97,7 +97,10 @@ impl CallError {
     /// The error of an exchange that broke off after the request may have arrived.
     pub(super) fn lost(method: &'static str, error: &hyper::Error) -> Self {
         // With TLS 1.3 a client certificate is refused after the handshake.
-        let reason = find(error).map_or_else(|| innermost(error).to_string(), explain);
+        let mut reason = find(error).map_or_else(|| innermost(error).to_string(), explain);
+        if error.is_parse() {
+            reason += "; the port sent no HTTP answer: check it, and write `https://` in `address` if it speaks TLS";
+        }
         CallError::Lost { method, reason }
     }
 

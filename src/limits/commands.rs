@@ -1,0 +1,17 @@
+//! Bounds of the commands.
+
+use std::time::Duration;
+
+/// Time in which `check --connect` logs out after a signal. A log-out is one call; whoever waits at
+/// a terminal for longer presses Ctrl-C again.
+pub const CHECK_LOGOUT_MAX: Duration = Duration::from_secs(5);
+/// Time span of the collector with which `check --connect` tries to read. vCenter finds the first
+/// event of a minute at once, even in a database of years.
+pub const CHECK_READ_SPAN: Duration = Duration::from_secs(60);
+/// Groups of dead letters that `dlq list` counts. A reason has up to `REASON_BYTES_MAX`, so 1,000
+/// groups take 2 MiB.
+pub const DLQ_GROUPS_MAX: usize = 1_000;
+/// Groups that `dlq list` shows: a screenful.
+pub const DLQ_GROUPS_SHOWN: usize = 20;
+/// Failed replays that get a line of their own. The others are counted by their reason.
+pub const REPLAY_LINES_MAX: u64 = 20;
