@@ -114,7 +114,7 @@ impl Router {
         let ready_by_source: Vec<_> =
             (0..config.sources.len()).map(|source| RegistryWait::of(&config, source, &processors)).collect();
         // Start the pipeline.
-        let pipeline = Pipeline::start(Parts {
+        let mut pipeline = Pipeline::start(Parts {
             settings: pipeline_settings::pipeline(&config),
             processors: processors.clone(),
             store,
@@ -122,6 +122,9 @@ impl Router {
             spools: reads,
             supervisor: supervisor.clone(),
         })?;
+        if ephemeral.is_some() {
+            pipeline.is_ephemeral();
+        }
         // Start the sources.
         let payloads = config.processors.iter().map(|processor| processor.delivery.envelope.payload);
         let wants_xml = payloads.into_iter().any(|payload| payload == Payload::Xml);

@@ -12,6 +12,6 @@ pub const FILTER_SILENCE_TOLD: Duration = Duration::from_secs(300);
 /// Failed reads within `FAILURE_LOG_INTERVAL` that are worth a line although those between them
 /// succeed.
 pub const READ_FAILURES_TOLD: u32 = 10;
-/// Reasons of failures that a source remembers, so that each is logged once in
+/// Reasons of failures that a source or a destination remembers, so that each is logged once in
 /// `FAILURE_LOG_INTERVAL`.
 pub const FAILURE_REASONS_MAX: usize = 8;

@@ -54,12 +54,13 @@ pub(super) fn look(core: &Core, mailboxes: &[Option<Mailbox>], draining: &watch:
     });
 }
 
-/// Waits until the drain is over or `until`, and logs its progress.
-pub(super) async fn drained(draining: &mut watch::Receiver<Draining>, until: Instant) {
+/// Waits until the drain is over or `until`, and logs its progress. `has_next_start`: the next start
+/// reads what is left; otherwise the whole time is used for targets that may come back.
+pub(super) async fn drained(draining: &mut watch::Receiver<Draining>, until: Instant, has_next_start: bool) {
     let mut told_at = Instant::now();
     loop {
         let now = *draining.borrow_and_update();
-        if now.is_over() {
+        if now.is_settled || (has_next_start && now.is_over()) {
             if let Some(left) = now.counted.filter(|_| !now.is_settled) {
                 tracing::warn!(
                     events = left.all,

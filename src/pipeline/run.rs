@@ -87,6 +87,8 @@ pub struct Pipeline {
     clocks: Arc<ClockOffsets>,
     /// By source index.
     source_names: Arc<Vec<String>>,
+    /// True if a later run reads the same state.
+    has_next_start: bool,
 }
 
 /// The reason why a pipeline did not start.
@@ -251,6 +253,7 @@ impl Pipeline {
             registries,
             clocks,
             source_names,
+            has_next_start: true,
         })
     }
 
@@ -297,6 +300,12 @@ impl Pipeline {
         self.dead_letters.clone()
     }
 
+    /// Notes that the state ends with this run. A stop then waits the whole time for targets that
+    /// are down.
+    pub fn is_ephemeral(&mut self) {
+        self.has_next_start = false;
+    }
+
     /// Drains the pipeline once the sources have stopped. Delivers until all events are settled, no
     /// target takes what is left, or `timeout` is over; then writes the last checkpoint and closes
     /// the store.
@@ -304,14 +313,15 @@ impl Pipeline {
     /// Ends within [`STOP_END_MAX`] after `timeout`, and within [`STOP_AFTER_FAILURE_MAX`] after a
     /// failure, whatever the parts do.
     pub async fn drain(self, timeout: Duration) -> Result<Drained, StopError> {
-        let Pipeline { begins, pages, control, store, supervisor, storage, threads, .. } = self;
+        let Pipeline { begins, pages, control, store, supervisor, storage, threads, has_next_start, .. } =
+            self;
         let mut draining = self.draining;
         let until = Instant::now() + timeout;
         supervisor.stopping(until + STOP_END_MAX);
         drop((begins, pages));
         let mut failed = supervisor.failed();
         tokio::select! {
-            () = drained(&mut draining, until) => {}
+            () = drained(&mut draining, until, has_next_start) => {}
             _ = failed.wait_for(Option::is_some) => {}
         }
         let last = *draining.borrow();

@@ -32,7 +32,8 @@ struct Series {
     metric: &'static HistogramMetric,
     /// One for each bucket, and one for durations above the last.
     counts: Box<[AtomicU64]>,
-    micros: AtomicU64,
+    /// The sum in seconds: the bits of an `f64`, which does not wrap.
+    seconds: AtomicU64,
 }
 
 impl Histogram {
@@ -41,18 +42,19 @@ impl Histogram {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let counts = (0..=metric.buckets.len()).map(|_| AtomicU64::new(0)).collect();
-            Histogram(Arc::new(Series { metric, counts, micros: AtomicU64::new(0) }))
+            Histogram(Arc::new(Series { metric, counts, seconds: AtomicU64::new(0) }))
         };
         all.entry((metric.name, value.to_owned())).or_insert_with(new).clone()
     }
 
     /// Records `count` durations of the same length.
     pub fn record(&self, duration: Duration, count: u64) {
-        let Series { metric, counts, micros } = &*self.0;
+        let Series { metric, counts, seconds } = &*self.0;
         let at = metric.buckets.partition_point(|end| *end < duration.as_secs_f64());
         counts[at].fetch_add(count, Relaxed);
-        let all = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).saturating_mul(count);
-        micros.fetch_add(all, Relaxed);
+        let more = |sum: u64| Some((f64::from_bits(sum) + duration.as_secs_f64() * count as f64).to_bits());
+        // It always has a next value.
+        let _ = seconds.fetch_update(Relaxed, Relaxed, more);
     }
 }
 
@@ -72,7 +74,7 @@ pub fn render(page: &mut String) {
             count += bucket.load(Relaxed);
             let _ = writeln!(page, "{name}_bucket{{{label}=\"{value}\",le=\"{end}\"}} {count}");
         }
-        let seconds = series.micros.load(Relaxed) as f64 / 1e6;
+        let seconds = f64::from_bits(series.seconds.load(Relaxed));
         let _ = writeln!(page, "{name}_sum{{{label}=\"{value}\"}} {seconds}");
         let _ = writeln!(page, "{name}_count{{{label}=\"{value}\"}} {count}");
     }

@@ -201,7 +201,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
     match command {
         DlqCommand::List(args) => {
             let reader = StoreReader::open(&dir)?;
-            let selection = LetterSelection::new(&args.filter, &reader)?;
+            let selection = LetterSelection::new(&args.filter, &reader, true)?;
             allow_closed_pipe(list(args, &selection, &reader, io::stdout().lock()))
         }
         DlqCommand::Show(args) => {
@@ -212,7 +212,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
             let (selection, to) = {
                 let reader = StoreReader::open(&dir)?;
                 let to = to.as_deref().map(|to| selection::destination(to, &reader)).transpose()?;
-                (LetterSelection::new(&args.filter, &reader)?, to)
+                (LetterSelection::new(&args.filter, &reader, true)?, to)
             };
             let request = |filter| match &to {
                 None => ControlRequest::Replay(filter),
@@ -235,7 +235,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
         }
         DlqCommand::Drop(DlqDropArgs { change: args }) => {
             args.check()?;
-            let selection = LetterSelection::new(&args.filter, &StoreReader::open(&dir)?)?;
+            let selection = LetterSelection::new(&args.filter, &StoreReader::open(&dir)?, false)?;
             drop_letters(&dir, args, &selection, Stdout::default())
         }
     }

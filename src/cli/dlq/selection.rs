@@ -23,10 +23,15 @@ pub(super) struct LetterSelection {
 }
 
 impl LetterSelection {
-    pub fn new(given: &Filter, reader: &StoreReader) -> Result<Self, StoreError> {
+    /// `may_complete`: a name that matches nothing may stand for a longer one. False for commands
+    /// that destroy something.
+    pub fn new(given: &Filter, reader: &StoreReader, may_complete: bool) -> anyhow::Result<Self> {
         let mut filters = given.filters();
         if let Some(destination) = &given.destination {
             let meant = complete(destination, &reader.dead_letter_destinations()?);
+            if meant != *destination && !may_complete {
+                bail!("no dead letter is for `{destination}`; did you mean `{meant}`?");
+            }
             if meant != *destination {
                 eprintln!("event-router: `{destination}` is taken as `{meant}`");
             }

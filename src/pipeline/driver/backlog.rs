@@ -37,14 +37,19 @@ pub(in crate::pipeline) struct SpoolBacklog {
     oldest_us: Option<i64>,
 }
 
-/// Creation of the earliest selected event, microseconds since 1970 UTC by the router's clock.
+/// Creation of the earliest selected event, microseconds since 1970 UTC by the router's clock. For
+/// an event of a push source, whose sender may write any time, this is the time of its arrival.
 pub(in crate::pipeline) fn oldest_us(
     batch: &Batch,
     selection: &Selection,
     clocks: &ClockOffsets,
 ) -> Option<i64> {
-    let oldest = selection.iter().filter_map(|i| batch.records[i].created_us).min()?;
-    Some(oldest - clocks.get(batch.source.index))
+    let is_pushed = |i: usize| !batch.records[i].attributes.is_empty();
+    let created = |i: usize| match is_pushed(i) {
+        true => Some(batch.produced_us),
+        false => Some(batch.records[i].created_us?.saturating_sub(clocks.get(batch.source.index))),
+    };
+    selection.iter().filter_map(created).min()
 }
 
 impl Driver {

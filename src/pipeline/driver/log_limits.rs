@@ -1,8 +1,11 @@
 //! Rate limits for the log lines about a destination's failures. The first line of a kind is
 //! written at once, later ones at intervals. A flapping target thus cannot flood the log.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
+use crate::limits::FAILURE_REASONS_MAX;
 use crate::telemetry::paced::{Paced, Repeated};
 
 /// State of the log lines about one destination.
@@ -17,8 +20,10 @@ pub(in crate::pipeline) struct LogLimits {
     /// Number of events dropped since the last line about it.
     dropped: u64,
     drops: Paced,
-    /// Dead letters since the last line about them.
-    letters: Repeated,
+    /// Dead letters since the last line about them, by the status of their refusal, so that a new
+    /// cause is told at once. At most [`FAILURE_REASONS_MAX`]; others count with those without a
+    /// status.
+    letters: BTreeMap<Option<u16>, Repeated>,
     /// The breaker, while it stays open.
     lasting: Repeated,
 }
@@ -38,20 +43,25 @@ impl LogLimits {
         is_due || lasts
     }
 
-    /// Counts a dead letter. If a log line is due, returns the number since the last one.
-    pub fn dead_letter(&mut self) -> Option<u64> {
-        self.letters.count(1)
+    /// Counts a dead letter with the `status` of its refusal. If a log line is due, returns the
+    /// number since the last one.
+    pub fn dead_letter(&mut self, status: Option<u16>) -> Option<u64> {
+        let has_room = self.letters.len() < FAILURE_REASONS_MAX || self.letters.contains_key(&status);
+        self.letters.entry(status.filter(|_| has_room)).or_default().count(1)
     }
 
     /// Time at which dead letters that no line stands for are worth one.
     pub fn letters_due_at(&self) -> Option<Instant> {
-        self.letters.due_at()
+        self.letters.values().filter_map(Repeated::due_at).min()
     }
 
-    /// Takes the number of dead letters that no line stands for, if a line is due or at the `end`.
-    pub fn overdue_letters(&mut self, end: bool) -> Option<u64> {
-        let is_due = end || self.letters.due_at().is_some_and(|at| at <= Instant::now());
-        is_due.then(|| self.letters.flush()).filter(|letters| *letters > 0)
+    /// Takes the dead letters of one status that no line stands for, if a line is due or at the
+    /// `end`: the status and their number.
+    pub fn overdue_letters(&mut self, end: bool) -> Option<(Option<u16>, u64)> {
+        let now = Instant::now();
+        let is_due = |letters: &Repeated| letters.due_at().is_some_and(|at| end || at <= now);
+        let (status, letters) = self.letters.iter_mut().find(|(_, letters)| is_due(letters))?;
+        Some((*status, letters.flush()))
     }
 
     /// Returns true if a failure is worth a log line: the first one after a success, and only one
@@ -115,14 +125,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dead_letters_are_logged_once_per_interval_and_none_is_left_out() {
         let mut limits = LogLimits::default();
-        let logged: Vec<u64> = (0..40_000).filter_map(|_| limits.dead_letter()).collect();
+        let logged: Vec<u64> = (0..40_000).filter_map(|_| limits.dead_letter(Some(422))).collect();
         assert_eq!((logged, limits.overdue_letters(false)), (vec![1], None));
         tokio::time::advance(FAILURE_LOG_INTERVAL).await;
         assert!(limits.letters_due_at().is_some_and(|at| at <= Instant::now()));
-        assert_eq!(limits.overdue_letters(false), Some(39_999));
+        assert_eq!(limits.overdue_letters(false), Some((Some(422), 39_999)));
         assert_eq!((limits.overdue_letters(true), limits.letters_due_at()), (None, None));
-        limits.dead_letter();
-        assert_eq!(limits.overdue_letters(true), Some(1));
+        limits.dead_letter(Some(422));
+        assert_eq!(limits.overdue_letters(true), Some((Some(422), 1)));
+        assert_eq!(limits.dead_letter(Some(404)), Some(1), "another cause is told at once");
+        for status in 400..600 {
+            limits.dead_letter(Some(status));
+        }
+        assert!(limits.letters.len() <= FAILURE_REASONS_MAX + 1, "{}", limits.letters.len());
     }
 
     #[tokio::test(start_paused = true)]

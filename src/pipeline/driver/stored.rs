@@ -156,7 +156,7 @@ impl Driver {
         let (event, batch) = (letter.event(), &letter.slice.batch);
         let (name, id, subject) = (&self.name, event.id, batch.text(event.subject));
         let FailedEvent { attempts, failure, .. } = &*letter;
-        match self.log_limits.dead_letter() {
+        match self.log_limits.dead_letter(failure.status) {
             Some(letters) => {
                 tracing::error!(destination = %name, letters, %id, %subject, attempts, status = failure.status, reason = %failure.reason, "an event failed for good and becomes a dead letter");
             }
@@ -171,8 +171,8 @@ impl Driver {
     /// Logs the dead letters that no line stands for yet, when they have waited long enough or at
     /// the `end`.
     pub(super) fn say_letters(&mut self, end: bool) {
-        if let Some(letters) = self.log_limits.overdue_letters(end) {
-            tracing::error!(destination = %self.name, letters, "more events failed for good and became dead letters");
+        while let Some((status, letters)) = self.log_limits.overdue_letters(end) {
+            tracing::error!(destination = %self.name, letters, status, "more events failed for good and became dead letters");
         }
     }
 

@@ -149,12 +149,14 @@ impl LineFile {
         self.open = None;
         self.current()?;
         tracing::info!(file = %path.display(), rotated = %rotated.display(), "rotated a file of events");
-        self.remove_surplus(&names);
+        self.remove_surplus(&names, &rotated);
         Ok(())
     }
 
-    /// Removes the oldest rotated files. A failure only costs disk space, so it is only logged.
-    fn remove_surplus(&self, names: &FileNames) {
+    /// Removes the oldest rotated files, but not the `newest`: after a correction of the clock, the
+    /// names of older ones may have later times. A failure only costs disk space, so it is only
+    /// logged.
+    fn remove_surplus(&self, names: &FileNames, newest: &Path) {
         let folder = names.folder.display();
         let entries = match fs::read_dir(&names.folder) {
             Ok(entries) => entries,
@@ -164,7 +166,8 @@ impl LineFile {
             }
         };
         let found = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        for old in names.surplus(found, self.settings.keep) {
+        let surplus = names.surplus(found, self.settings.keep);
+        for old in surplus.into_iter().filter(|old| old != newest) {
             match fs::remove_file(&old) {
                 Ok(()) => tracing::info!(file = %old.display(), "removed an old file of events"),
                 Err(error) => {
@@ -178,7 +181,6 @@ impl LineFile {
 impl OpenFile {
     /// Opens or creates a file, locks it, and cuts off a torn last line.
     fn open(path: &Path) -> Result<Self, FileError> {
-        let is_new = fs::symlink_metadata(path).is_err();
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o640).custom_flags(flags.bits() as i32);
@@ -207,9 +209,8 @@ impl OpenFile {
         if len < size {
             cut_torn_line(&mut file, path, len, size)?;
         }
-        if is_new {
-            sync_folder(path)?;
-        }
+        // Also for a file that was there: whoever made it may not have synced its name.
+        sync_folder(path)?;
         let began = facts.created().or_else(|_| facts.modified());
         let began = began.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let began_us = i64::try_from(began.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(i64::MAX);
@@ -256,7 +257,7 @@ fn whole_lines(file: &mut File, size: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Makes the name of a new file durable.
+/// Makes the name of a file durable.
 fn sync_folder(path: &Path) -> Result<(), FileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)

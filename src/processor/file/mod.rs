@@ -75,7 +75,7 @@ impl FileProcessor {
         let names =
             FileNames::of(&self.path).ok_or_else(|| target_failure(format!("`{path}` names no file")))?;
         let folder = names.folder.display();
-        access(&names.folder, Access::WRITE_OK | Access::EXEC_OK)
+        access(&names.folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|cause| cannot(&format!("write to the directory `{folder}`"), cause))?;
         match std::fs::symlink_metadata(&self.path) {
             Ok(facts) if !facts.is_file() => {

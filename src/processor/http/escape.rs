@@ -16,6 +16,8 @@
 
 use std::borrow::Cow;
 
+use hyper::header::HeaderValue;
+use hyper::http::uri::PathAndQuery;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Output, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -76,6 +78,8 @@ pub fn write_value(out: &mut Output<'_>, escaping: Escaping, value: &Value) -> R
     }
     let text = plain(value)?;
     let written = match escaping {
+        // The mark shows a segment that is empty for this event, see `unmarked_path`.
+        Escaping::Path if text.is_empty() => write!(out, "{OPEN}"),
         Escaping::Form | Escaping::Path => write!(out, "{}", utf8_percent_encode(&text, NOT_UNRESERVED)),
         Escaping::Markup => text.chars().try_for_each(|char| match char {
             '<' => out.write_str("&lt;"),
@@ -89,6 +93,40 @@ pub fn write_value(out: &mut Output<'_>, escaping: Escaping, value: &Value) -> R
         Escaping::Plain | Escaping::Json => out.write_str(&text),
     };
     written.map_err(Error::from)
+}
+
+/// Removes the marks of empty values from a rendered path.
+///
+/// # Errors
+/// A segment of the path consists of empty values: it would address the object above.
+pub fn unmarked_path(marked: &str) -> Result<String, String> {
+    let path = marked.split('?').next().unwrap_or_default();
+    if path.split('/').any(|segment| !segment.is_empty() && segment.chars().all(|char| char == OPEN)) {
+        return Err("a segment of the path is empty, because the event has no text for it".into());
+    }
+    Ok(marked.replace(OPEN, ""))
+}
+
+/// Checks the literal text of a template on its result for an event without any member.
+///
+/// # Errors
+/// No path or header can contain it, whatever the event has.
+pub fn check_literal(escaping: Escaping, rendered: &str) -> Result<(), String> {
+    let text = rendered.trim().replace(OPEN, "x");
+    let is_right = match escaping {
+        Escaping::Path => text.is_empty() || format!("/{text}").parse::<PathAndQuery>().is_ok(),
+        Escaping::Header => {
+            HeaderValue::from_str(&text).is_ok() || HeaderValue::from_bytes(text.as_bytes()).is_ok()
+        }
+        _ => true,
+    };
+    let what = match escaping {
+        Escaping::Path => {
+            "a path cannot contain this text; write a space as `%20`, other characters in the same way"
+        }
+        _ => "a header cannot contain this text, such as a line break within it",
+    };
+    if is_right { Ok(()) } else { Err(what.into()) }
 }
 
 fn json(value: &Value) -> Result<String, Error> {

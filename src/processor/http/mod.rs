@@ -29,7 +29,7 @@ use hyper::{Method, Uri};
 use minijinja::Value;
 
 use self::context::context;
-use self::escape::Escaping;
+use self::escape::{Escaping, unmarked_path};
 use self::settings::{HttpConfig, HttpMethod, TemplateSecrets};
 use self::template::{Template, TemplateError};
 use crate::cloudevents::Envelope;
@@ -252,7 +252,7 @@ fn header(value: &str) -> Result<HeaderValue, String> {
 
 /// Appends a rendered path and query to a URL.
 fn joined(base: &Uri, rendered: &str) -> Result<Uri, String> {
-    let rendered = rendered.trim();
+    let rendered = unmarked_path(rendered.trim())?;
     if rendered.is_empty() {
         return Ok(base.clone());
     }
@@ -260,7 +260,7 @@ fn joined(base: &Uri, rendered: &str) -> Result<Uri, String> {
         return Err(format!("the path has {} bytes; at most {PATH_RENDERED_BYTES_MAX} fit", rendered.len()));
     }
     let (path, query) =
-        rendered.split_once('?').map_or((rendered, None), |(path, query)| (path, Some(query)));
+        rendered.split_once('?').map_or((&*rendered, None), |(path, query)| (path, Some(query)));
     // A server resolves them, so a value could choose another object.
     let is_dots = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
     if path.split('/').any(is_dots) {

@@ -12,7 +12,7 @@ use std::fmt;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::context::NAMES;
-use super::escape::{Escaping, resolve_json, write_value};
+use super::escape::{Escaping, check_literal, resolve_json, write_value};
 use crate::config::check::nearest;
 use crate::limits::TEMPLATE_FUEL;
 
@@ -59,6 +59,8 @@ impl Template {
         // They would escape a second time, by rules that need not fit.
         environment.remove_filter("escape");
         environment.remove_filter("e");
+        // Its result would not be escaped. A value that is no text is written as JSON anyway.
+        environment.add_filter("tojson", |value: Value| value);
         environment.remove_global("debug");
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Errors name the value that is undefined.
@@ -119,6 +121,11 @@ impl Template {
                 ) =>
             {
                 Err(described(&error, text))
+            }
+            Ok(rendered) if matches!(self.escaping, Escaping::Path | Escaping::Header) => {
+                check_literal(self.escaping, &rendered)
+                    .map_err(|message| TemplateError { line: None, message })?;
+                Ok(None)
             }
             Ok(marked) if self.escaping == Escaping::Json && !marked.trim().is_empty() => {
                 Ok(resolve_json(&marked).err())

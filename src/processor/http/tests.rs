@@ -116,6 +116,42 @@ fn rendering_is_bounded() {
 }
 
 #[test]
+fn an_empty_value_does_not_address_the_object_above() {
+    let joined_to = |template: &str| {
+        let path = rendered(template, Escaping::Path)?;
+        joined(&"https://h".parse().unwrap(), &path).map(|uri| uri.to_string())
+    };
+    assert!(joined_to("/sessions/{{ '' }}").is_err_and(|error| error.contains("is empty")));
+    assert!(joined_to("/{{ '' }}{{ none }}/a").is_err_and(|error| error.contains("is empty")));
+    assert_eq!(joined_to("/a{{ '' }}/b?user={{ '' }}").as_deref(), Ok("https://h/a/b?user="));
+    assert_eq!(joined_to("/a/").as_deref(), Ok("https://h/a/"), "the template says so");
+}
+
+#[test]
+fn text_that_no_path_or_header_can_contain_is_found_without_an_event() {
+    let error =
+        |text: &str, escaping: Escaping| Template::new(text, escaping).err().map(|error| error.message);
+    assert!(error("/a b/{{ id }}", Escaping::Path).is_some_and(|message| message.contains("%20")));
+    assert!(
+        error("a {{ type }}\nb {{ id }}", Escaping::Header)
+            .is_some_and(|message| message.contains("line break"))
+    );
+    for (text, escaping) in [
+        ("/a/{{ id }}?b={{ data.Vm.Name }}", Escaping::Path),
+        ("", Escaping::Path),
+        ("v {{ id }}", Escaping::Header),
+    ] {
+        assert_eq!(error(text, escaping), None, "{text}");
+    }
+}
+
+#[test]
+fn tojson_escapes_like_any_value() {
+    check("/a/{{ 'b/c#d' | tojson }}", Escaping::Path, Ok("/a/b%2Fc%23d"));
+    check("{\"a\": \"{{ 'b\"c' | tojson }}\"}", Escaping::Json, Ok("{\"a\": \"b\\\"c\"}"));
+}
+
+#[test]
 fn the_data_is_only_parsed_for_templates_that_use_it() {
     let uses = |text: &str| Template::new(text, Escaping::Plain).unwrap().uses_data();
     assert!(uses("{{ data.Vm.Name }}") && uses("{% if data %}{% endif %}") && !uses("{{ subject }}"));
