@@ -54,7 +54,7 @@ pub(super) fn look(core: &Core, mailboxes: &[Option<Mailbox>], draining: &watch:
     });
 }
 
-/// Waits until the drain is over or `until`, and logs its progress. `has_next_start`: the next start
+/// Waits until the drain is over or `until`, and logs its progress. `has_next_start`: another start
 /// reads what is left; otherwise the whole time is used for targets that may come back.
 pub(super) async fn drained(draining: &mut watch::Receiver<Draining>, until: Instant, has_next_start: bool) {
     let mut told_at = Instant::now();
