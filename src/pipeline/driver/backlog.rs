@@ -37,19 +37,20 @@ pub(in crate::pipeline) struct SpoolBacklog {
     oldest_us: Option<i64>,
 }
 
-/// Creation of the earliest selected event, microseconds since 1970 UTC by the router's clock. For
-/// an event of a push source, whose sender may write any time, this is the time of its arrival.
-pub(in crate::pipeline) fn oldest_us(
-    batch: &Batch,
-    selection: &Selection,
-    clocks: &ClockOffsets,
-) -> Option<i64> {
-    let is_pushed = |i: usize| !batch.records[i].attributes.is_empty();
-    let created = |i: usize| match is_pushed(i) {
-        true => Some(batch.produced_us),
-        false => Some(batch.records[i].created_us?.saturating_sub(clocks.get(batch.source.index))),
-    };
-    selection.iter().filter_map(created).min()
+/// Creation of event `i`, microseconds since 1970 UTC by the router's clock. For an event of a push
+/// source, whose sender may write any time, this is the time of its arrival.
+fn created_us(batch: &Batch, i: usize, clocks: &ClockOffsets) -> Option<i64> {
+    let record = &batch.records[i];
+    match record.attributes.is_empty() {
+        true => Some(record.created_us?.saturating_sub(clocks.get(batch.source.index))),
+        false => Some(batch.produced_us),
+    }
+}
+
+/// Creation of the first selected event, as [`created_us`]. The events of a batch are in the order
+/// of their creation, so it is the oldest, but for events that appeared late.
+fn oldest_us(batch: &Batch, selection: &Selection, clocks: &ClockOffsets) -> Option<i64> {
+    created_us(batch, selection.iter().next()?, clocks)
 }
 
 impl Driver {
@@ -147,7 +148,7 @@ impl Driver {
 }
 
 /// Records the delivery times of the events that the target accepted. The events of one slice come
-/// from one page and count with the earliest of them: one by one would cost time for each event.
+/// from one page and count with the first of them: one by one would cost time for each event.
 pub(super) fn record_delivery(
     request: &DeliveryRequest,
     outcome: &DeliveryOutcome,
@@ -155,17 +156,21 @@ pub(super) fn record_delivery(
     seconds: &Histogram,
 ) {
     let mut failures = match outcome {
-        DeliveryOutcome::Delivered => [].iter(),
+        DeliveryOutcome::Delivered => None,
         DeliveryOutcome::Failed(_) => return,
-        DeliveryOutcome::Partial(failures) => failures.iter(),
+        DeliveryOutcome::Partial(failures) => Some(failures.iter()),
     };
     let now = now_us();
     for BatchSlice { batch, selection } in &request.slices {
-        let is_accepted = |_: &usize| failures.next().is_none_or(Option::is_none);
-        let accepted: Selection = selection.iter().filter(is_accepted).collect();
-        if let Some(oldest) = oldest_us(batch, &accepted, clocks) {
+        let accepted = match &mut failures {
+            None => selection.len(),
+            Some(failures) => failures.take(selection.len()).filter(|failure| failure.is_none()).count(),
+        };
+        if accepted > 0
+            && let Some(oldest) = oldest_us(batch, selection, clocks)
+        {
             let age = Duration::from_micros(now.saturating_sub(oldest).max(0).unsigned_abs());
-            seconds.record(age, accepted.len() as u64);
+            seconds.record(age, accepted as u64);
         }
     }
 }
