@@ -143,6 +143,7 @@ impl Router {
                 shutdown: stopped.clone(),
                 sources: config.sources.len(),
                 wants_xml,
+                wants_severities: pipeline_settings::wants_severities(&config),
             });
             statuses.push((source.name.clone(), started.observed()));
             let again = Arc::clone(&started);

@@ -3,10 +3,11 @@
 //! The pipeline never sees the whole [`Config`]. It refers to sources and processors by index, so
 //! the names in routes are resolved here.
 
+use crate::cloudevents::asks_for_severity;
 use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
-use crate::settings::{Config, ProcessorConfig, SourceConfig};
+use crate::settings::{Config, ProcessorConfig, RouteConfig, SourceConfig};
 
 /// The part of `config` that the pipeline needs.
 pub fn pipeline(config: &Config) -> Settings {
@@ -24,13 +25,21 @@ pub fn pipeline(config: &Config) -> Settings {
     }
 }
 
+/// Returns true if a route or a processor of `config` uses the severities of events.
+pub fn wants_severities(config: &Config) -> bool {
+    let sends = |processor: &ProcessorConfig| processor.delivery.envelope.extensions.needs_severity();
+    let asks = |route: &RouteConfig| route.whole_pattern().is_some_and(|pattern| asks_for_severity(&pattern));
+    config.processors.iter().any(sends) || config.routes.iter().any(asks)
+}
+
 /// The routes of `config`, with names replaced by indices.
 pub fn routes(config: &Config) -> Vec<RouteSettings> {
     let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
     let routes = config.routes.iter().map(|route| RouteSettings {
         name: route.name.clone(),
         sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
-        pattern: route.pattern.clone(),
+        pattern: route.whole_pattern(),
+        max_age: route.max_age,
         processors: route.processors.iter().filter_map(index).collect(),
     });
     routes.collect()

@@ -137,9 +137,8 @@ fn prepare(args: &EmitArgs, config: &mut Config) -> anyhow::Result<(Sample, usiz
         config.routes = vec![RouteConfig {
             name: "emit".into(),
             sources: vec![config.sources[source].name.clone()],
-            pattern: None,
-            line: 0,
             processors: vec![processor.name.clone()],
+            ..RouteConfig::default()
         }];
     }
     Ok((sample, source))

@@ -7,7 +7,8 @@
 //! binary      headers ce-id, ce-source, …, content-type; the body is the data alone
 //! ```
 //!
-//! The order of the structured members is the one that the appliance documents.
+//! The order of the structured members is the one that the appliance documents. With `format:
+//! veba-v0.8` the `type` differs from event to event: it follows the head instead of a subject.
 //!
 //! An [`Envelope`] belongs to one destination. It renders the constant parts of an event once for
 //! each source and category, as [`Fragments`]. Rendering an event then appends bytes only:
@@ -31,8 +32,8 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::text::{header_value, push_escaped, push_member};
-use crate::cloudevents::settings::{EnvelopeOptions, EventTime, Payload};
-use crate::event::{Batch, Category, Record, SourceInfo, class_of, type_of};
+use crate::cloudevents::settings::{EnvelopeOptions, EventFormat, EventTime, Payload};
+use crate::event::{Batch, Category, Record, SourceInfo, TypeSeverities, class_of, severity, type_of};
 use crate::limits::ENVELOPE_SOURCES_MAX;
 
 /// The reason why a configured extension cannot be sent.
@@ -74,6 +75,8 @@ pub struct Rendering<'a> {
     pub(super) batch: &'a Batch,
     /// The time at which the router read the page, RFC 3339.
     time: String,
+    /// Set if an attribute follows from the severity.
+    pub(super) severities: Option<Arc<TypeSeverities>>,
 }
 
 /// The data of one event.
@@ -118,7 +121,8 @@ pub fn size_estimate(batch: &Batch, i: usize) -> usize {
 }
 
 impl Envelope {
-    /// Checks the fixed extensions, and switches off generated ones that they replace.
+    /// Checks the fixed extensions, and switches off generated ones that they replace. Applies the
+    /// attributes that come with the format.
     pub fn new(mut options: EnvelopeOptions) -> Result<Self, EnvelopeError> {
         let extensions = &mut options.extensions;
         for (at, (name, _)) in extensions.fixed.iter().enumerate() {
@@ -132,9 +136,17 @@ impl Envelope {
                 return Err(EnvelopeError::Twice(name.clone()));
             }
         }
+        if options.format == EventFormat::VebaV08 {
+            options.time = EventTime::Created;
+            extensions.vsphereapiversion = true;
+            extensions.eventclass = true;
+        }
         let is_fixed = |name| extensions.fixed.iter().any(|(fixed, _)| fixed == name);
         let [sequence, partitionkey, vsphereapiversion, eventclass] =
             ["sequence", "partitionkey", "vsphereapiversion", "eventclass"].map(is_fixed);
+        let [text, number, category] = ["severitytext", "severitynumber", "category"].map(is_fixed);
+        extensions.severity &= !text && !number;
+        extensions.category &= !category;
         extensions.sequence &= !sequence;
         extensions.partitionkey &= !partitionkey;
         extensions.vsphereapiversion &= !vsphereapiversion;
@@ -153,6 +165,8 @@ impl Envelope {
             fragments: self.fragments(&batch.source),
             batch,
             time: rfc3339(batch.produced_us),
+            severities: (self.options.extensions.needs_severity())
+                .then(|| severity::known(batch.source.instance_uuid)),
         }
     }
 
@@ -182,7 +196,7 @@ impl Fragments {
         let categories = [Category::Event, Category::EventEx, Category::ExtendedEvent];
         Fragments {
             source: Arc::clone(source),
-            heads: categories.map(|category| head(source, category)),
+            heads: categories.map(|category| head(source, options, category)),
             tails: categories.map(|category| tail(source, options, category)),
             headers: categories.map(|category| constant_headers(source, options, category)),
         }
@@ -202,12 +216,13 @@ fn constant_extensions<'a>(
     version.into_iter().chain(class).chain(fixed)
 }
 
-fn head(source: &SourceInfo, category: Category) -> Vec<u8> {
+fn head(source: &SourceInfo, options: &EnvelopeOptions, category: Category) -> Vec<u8> {
     let mut head = b"\",\"source\":\"".to_vec();
     push_escaped(&mut head, source.url.as_bytes());
-    head.extend_from_slice(b"\",\"specversion\":\"1.0\",\"type\":\"");
-    head.extend_from_slice(type_of(category).as_bytes());
-    head.push(b'"');
+    head.extend_from_slice(b"\",\"specversion\":\"1.0\"");
+    if options.format == EventFormat::Router {
+        push_member(&mut head, "type", type_of(category).as_bytes());
+    }
     head
 }
 
@@ -224,7 +239,9 @@ fn constant_headers(source: &SourceInfo, options: &EnvelopeOptions, category: Ca
     let mut headers = HeaderMap::new();
     headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
     headers.insert("ce-source", header_value(source.url.as_bytes()));
-    headers.insert("ce-type", HeaderValue::from_static(type_of(category)));
+    if options.format == EventFormat::Router {
+        headers.insert("ce-type", HeaderValue::from_static(type_of(category)));
+    }
     for (name, value) in constant_extensions(source, options, category) {
         let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
         headers.insert(
@@ -263,9 +280,11 @@ impl<'a> Rendering<'a> {
         }
         let at = record.category as usize;
         out.extend_from_slice(b"{\"id\":\"");
-        out.extend_from_slice(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+        out.extend_from_slice(self.id(record, &mut [0; 36]).as_bytes());
         out.extend_from_slice(&self.fragments.heads[at]);
-        if !record.subject.is_empty() {
+        if self.options.format == EventFormat::VebaV08 {
+            self.push_type_v08(i, out);
+        } else if !record.subject.is_empty() {
             push_member(out, "subject", self.batch.bytes(record.subject));
         }
         push_member(out, "time", self.time(record));
@@ -285,6 +304,7 @@ impl<'a> Rendering<'a> {
         if let Some(entity) = self.partition_key(record) {
             push_member(out, "partitionkey", entity);
         }
+        self.push_severity(record, out);
         self.push_failed(out);
         out.extend_from_slice(&self.fragments.tails[at]);
         out.push(b'}');
@@ -318,8 +338,10 @@ impl<'a> Rendering<'a> {
             return self.headers_own(record, &own);
         }
         let mut headers = self.fragments.headers[record.category as usize].clone();
-        headers.insert("ce-id", header_value(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes()));
-        if !record.subject.is_empty() {
+        headers.insert("ce-id", header_value(self.id(record, &mut [0; 36]).as_bytes()));
+        if self.options.format == EventFormat::VebaV08 {
+            headers.insert("ce-type", self.type_header_v08(i));
+        } else if !record.subject.is_empty() {
             headers.insert("ce-subject", header_value(self.batch.bytes(record.subject)));
         }
         headers.insert("ce-time", header_value(self.time(record)));
@@ -329,6 +351,7 @@ impl<'a> Rendering<'a> {
         if let Some(entity) = self.partition_key(record) {
             headers.insert("ce-partitionkey", header_value(entity));
         }
+        self.insert_severity(record, &mut headers);
         self.insert_failed(&mut headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type(i)));
         headers

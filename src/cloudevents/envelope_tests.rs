@@ -97,6 +97,8 @@ fn all_extensions() -> EnvelopeOptions {
             partitionkey: true,
             vsphereapiversion: true,
             eventclass: true,
+            severity: false,
+            category: false,
             fixed: vec![("site".into(), "Zürich \"A\" 100%".into())],
         },
         ..EnvelopeOptions::default()

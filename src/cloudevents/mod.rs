@@ -2,6 +2,7 @@
 //! patterns ([`pattern_event`]), and selected by the topics of OpenFaaS functions ([`topic`]).
 
 pub mod envelope;
+mod generated;
 mod own;
 mod pattern;
 pub mod settings;
@@ -11,4 +12,5 @@ pub mod topic;
 pub use crate::cloudevents::settings::EnvelopeOptions;
 pub use crate::event::{class_of, type_of};
 pub use envelope::{Envelope, EnvelopeError, size_estimate};
-pub use pattern::{PatternScratch, pattern_event};
+pub use pattern::{PatternScratch, asks_for_severity, pattern_event};
+pub use text::is_encoded_in_headers;

@@ -42,16 +42,24 @@ pub(super) fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(rest);
 }
 
+/// Returns true if a context attribute differs from its header value.
+pub fn is_encoded_in_headers(text: &[u8]) -> bool {
+    !text.iter().all(|byte| is_plain(*byte))
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'%')
+}
+
 /// A context attribute as a header value. Space, `"`, `%` and everything outside U+0021 to U+007E
 /// is percent-encoded (CloudEvents HTTP binding, §3.1.3.2).
 pub(super) fn header_value(text: &[u8]) -> HeaderValue {
-    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'%');
-    if text.iter().all(plain) {
+    if !is_encoded_in_headers(text) {
         return HeaderValue::from_bytes(text).expect("printable ASCII is a header value");
     }
     let mut encoded = Vec::with_capacity(text.len() * 3);
     for byte in text {
-        if plain(byte) {
+        if is_plain(*byte) {
             encoded.push(*byte);
         } else {
             encoded.extend_from_slice(&[b'%', hex(byte >> 4), hex(byte & 15)]);

@@ -17,9 +17,11 @@ mod attributes;
 mod batch;
 mod category;
 mod identity;
+pub mod limits;
 mod pushed;
 mod selection;
 mod sent;
+pub mod severity;
 mod sha1_lanes;
 #[cfg(test)]
 pub mod testing;
@@ -30,4 +32,5 @@ pub use category::{class_of, type_of};
 pub use identity::{Identity, event_id, identify, minute_of};
 pub use pushed::{PUSHED_INSTANCE, PushedEvent};
 pub use selection::Selection;
+pub use severity::{Severity, TypeSeverities};
 pub use vsphere::{Category, Span};

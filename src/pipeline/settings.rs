@@ -47,6 +47,8 @@ pub struct RouteSettings {
     pub sources: Vec<bool>,
     /// An EventBridge pattern over the CloudEvent; `None` takes all events.
     pub pattern: Option<Value>,
+    /// Age from which on an event is not routed, at the time when it is read; `None` takes all.
+    pub max_age: Option<Duration>,
     /// Indices of processors.
     pub processors: Vec<usize>,
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::cloudevents::Envelope;
-use crate::cloudevents::settings::Extensions;
+use crate::cloudevents::settings::EnvelopeOptions;
 use crate::config::check::Env;
 use crate::config::found::CheckedMap;
 use crate::config::problem::Problems;
@@ -26,7 +26,7 @@ pub(crate) trait KindSettings {
     /// Adds what the environment says, and checks what depends on it.
     fn complete(
         &mut self,
-        _extensions: &mut Extensions,
+        _envelope: &mut EnvelopeOptions,
         _found: &CheckedMap,
         _env: Env<'_>,
         _problems: &mut Problems,

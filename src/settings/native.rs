@@ -17,8 +17,8 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     state(&mut config, &found, env, problems);
     let blocks = found.blocks("processors");
     for (processor, found) in config.processors.iter_mut().zip(&blocks) {
-        let extensions = &mut processor.delivery.envelope.extensions;
-        processor.kind.settings_mut().complete(extensions, found, env, problems);
+        let envelope = &mut processor.delivery.envelope;
+        processor.kind.settings_mut().complete(envelope, found, env, problems);
     }
     distinct_names(&found.blocks("sources"), "source", problems);
     distinct_names(&blocks, "processor", problems);

@@ -1,18 +1,28 @@
 //! The settings of a route.
 
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
 use super::ProcessorConfig;
 use crate::config::SecretError;
 use crate::config::declare::*;
+use crate::event::Severity;
 use crate::source::settings::SourceConfig;
 
-/// A route: events of `sources` that match `pattern` go to `processors`.
-#[derive(Clone, Debug, PartialEq)]
+/// A route: events of `sources` that match `pattern` and `severity` go to `processors`, unless they
+/// are older than `max_age`.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteConfig {
     pub name: String,
     /// Names, at least one.
     pub sources: Vec<String>,
     /// An EventBridge pattern over the CloudEvent; `None` matches everything.
-    pub pattern: Option<serde_json::Value>,
+    pub pattern: Option<Json>,
+    /// Words of vSphere, in any order; empty for all.
+    pub severity: Vec<String>,
+    /// Age from which on an event is not sent, at the time when it is read.
+    pub max_age: Option<Duration>,
     /// The line of the pattern, or else of the route, for errors in the pattern.
     pub line: usize,
     /// Names, at least one.
@@ -20,6 +30,17 @@ pub struct RouteConfig {
 }
 
 const NAMES: FieldType = FieldType::NonEmpty(&NAME);
+const SEVERITIES: FieldType = FieldType::NonEmpty(&text(&SEVERITY));
+
+/// A category of vCenter's event types.
+static SEVERITY: TextFormat = TextFormat {
+    allowed: "`info`, `warning`, `error` or `user`",
+    check: |text| if Severity::of(text).is_some() { Ok(text.into()) } else { Err(SEVERITY.must()) },
+    any_scalar: false,
+};
+
+/// The attribute that `severity` stands for.
+const CATEGORY: &str = "category";
 
 settings! {
     /// A route sends the events of its `sources` that match its `pattern` to its `processors`. If
@@ -32,11 +53,32 @@ settings! {
         /// Names of sources. Default: all.
         sources: Vec<String> = key("sources", NAMES).also(&["source", "from"]);
         /// Pattern in the language of EventBridge that the CloudEvent must match, such as
-        /// `{subject: [VmPoweredOnEvent, {prefix: com.vmware.vc.HA.}]}`. Default: every event.
-        pattern: Option<serde_json::Value> =
+        /// `{subject: [VmPoweredOnEvent, {prefix: com.vmware.vc.HA.}]}`. Patterns see the attributes
+        /// of `format: router`, and always `severitytext`, `severitynumber` and `category`. Default:
+        /// every event.
+        pattern: Option<Json> =
             key("pattern", FieldType::Pattern).also(&["filter", "match", "when"]);
+        /// vCenter's categories of events to send: `info`, `warning`, `error`, `user`. Short for
+        /// `{category: [error, …, {exists: false}]}` in the pattern: an event whose category is not
+        /// known is sent too. Default: all.
+        severity: Vec<String> = key("severity", SEVERITIES).also(&["severities"]);
+        /// Age, from vCenter's time of the event to the time when the router reads it, beyond which
+        /// an event is not sent. After an outage a target then gets no old alarms. Such events are
+        /// counted. The clocks of both must agree. Default: no limit.
+        max_age: Option<Duration> = key("maxAge", duration(SECOND, 365 * DAY));
         /// Names of processors.
         processors: Vec<String> = key("processors", NAMES).required().also(&["processor", "to"]);
+    }
+    check check_severity;
+}
+
+/// Reports a pattern that says something else about the attribute that `severity` stands for.
+fn check_severity(found: &CheckedMap, problems: &mut Problems) {
+    let names_it =
+        matches!(found.value("pattern"), Some(Value::Pattern(pattern)) if pattern.get(CATEGORY).is_some());
+    if names_it && found.is_given("severity") {
+        let message = "`severity` and a pattern on `category` exclude each other; keep one";
+        problems.error(found.line_of("severity"), &found.path_of("severity"), message);
     }
 }
 
@@ -44,17 +86,33 @@ settings! {
 impl FieldValue for RouteConfig {
     fn of(value: &Value) -> Option<Self> {
         let Value::Block(found) = value else { return None };
-        let RouteKeys { name, sources, pattern, processors } = RouteKeys::of(value)?;
-        Some(RouteConfig { name, sources, pattern, line: found.line_of("pattern"), processors })
+        let RouteKeys { name, sources, pattern, severity, max_age, processors } = RouteKeys::of(value)?;
+        let line = found.line_of("pattern");
+        Some(RouteConfig { name, sources, pattern, severity, max_age, line, processors })
     }
 
     fn out(&self, kind: FieldType) -> Result<Out, SecretError> {
-        let RouteConfig { name, sources, pattern, line: _, processors } = self.clone();
-        RouteKeys { name, sources, pattern, processors }.out(kind)
+        let RouteConfig { name, sources, pattern, severity, max_age, line: _, processors } = self.clone();
+        RouteKeys { name, sources, pattern, severity, max_age, processors }.out(kind)
     }
 }
 
 impl RouteConfig {
+    /// The pattern together with the one that `severity` stands for.
+    pub fn whole_pattern(&self) -> Option<Json> {
+        if self.severity.is_empty() {
+            return self.pattern.clone();
+        }
+        let mut pattern = self.pattern.clone().unwrap_or_else(|| json!({}));
+        let mut allowed: Vec<Json> = self.severity.iter().map(|word| json!(word)).collect();
+        allowed.push(json!({"exists": false}));
+        // Only an object passes the check of a file.
+        if let Some(members) = pattern.as_object_mut() {
+            members.insert(CATEGORY.into(), allowed.into());
+        }
+        Some(pattern)
+    }
+
     /// The route of a file without routes: from all sources to all processors, except for those
     /// that take dead letters.
     pub fn all(sources: &[SourceConfig], processors: &[ProcessorConfig]) -> Self {
@@ -63,13 +121,12 @@ impl RouteConfig {
         RouteConfig {
             name: "all".into(),
             sources: sources.iter().map(|source| source.name.clone()).collect(),
-            pattern: None,
-            line: 0,
             processors: processors
                 .iter()
                 .map(|processor| processor.name.clone())
                 .filter(|name| !takes_dead_letters(name))
                 .collect(),
+            ..RouteConfig::default()
         }
     }
 }

@@ -90,4 +90,6 @@ pub struct SourceParts {
     pub sources: usize,
     /// True if a processor wants events as XML.
     pub wants_xml: bool,
+    /// True if a route or a processor uses the severities of events.
+    pub wants_severities: bool,
 }

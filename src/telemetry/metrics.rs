@@ -95,7 +95,8 @@ metrics! {
     ASIDE = "event_router_destination_aside_events", Gauge, ["destination"], "refused events that wait for their next try while others pass them";
     PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes whose first event the target refused, so that the events behind it wait (with `ordering: entity`, a lane is an entity)";
     PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "parked lanes with more waiting events than fit in memory, which wait in a spool of their own";
-    ROUTE_EVENTS = "event_router_route_matched_events_total", Counter, ["route"], "events that matched the route";
+    ROUTE_EVENTS = "event_router_route_matched_events_total", Counter, ["route"], "events that matched the route and were not too old for it";
+    ROUTE_EXPIRED = "event_router_route_expired_events_total", Counter, ["route"], "events that matched the route, but were older than its `maxAge` when they were read";
     CERTIFICATE_EXPIRY = "event_router_certificate_expiry_timestamp_seconds", Gauge, ["certificate"], "end of validity of a certificate, in seconds since 1970 UTC: of the router's own ones by file, and of those that servers have shown by host name";
     BUILD_INFO = "event_router_build_info", Gauge, ["version"], "1, with the version of the program as a label";
 }

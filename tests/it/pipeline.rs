@@ -125,6 +125,7 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
                 .map(|name| name_of(name).to_string())
                 .filter(|name| !name.starts_with("sink"))
                 .collect(),
+            ..settings::RouteConfig::default()
         }],
         memory_bytes: 8 << 20,
         shutdown_timeout: Duration::from_secs(5),

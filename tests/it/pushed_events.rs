@@ -99,6 +99,7 @@ fn config(dir: &Path) -> Config {
         pattern,
         line: 1,
         processors: vec![processor.into()],
+        ..settings::RouteConfig::default()
     };
     let pattern = json!({
         "type": [{"prefix": "harbor."}],

@@ -119,6 +119,16 @@ pub enum Root {
     Data,
 }
 
+/// The value of an extension attribute. Patterns see it as the JSON value that it is in a structured
+/// CloudEvent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtensionValue<'a> {
+    /// An empty text is an absent attribute.
+    Text(&'a str),
+    Integer(i64),
+    Boolean(bool),
+}
+
 /// An event as patterns refer to it. An empty text is an absent attribute.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {
@@ -132,7 +142,7 @@ pub struct Event<'a> {
     pub time: &'a str,
     pub datacontenttype: &'a str,
     /// Extension attributes. May stay empty unless [`Needs::extensions`] is set.
-    pub extensions: &'a [(&'a str, &'a str)],
+    pub extensions: &'a [(&'a str, ExtensionValue<'a>)],
     /// For [`Root::AwsEvent`]: the AWS account. Constraints on an unknown one count as met.
     pub account: &'a str,
     /// For [`Root::AwsEvent`]: the AWS region. Constraints on an unknown one count as met.

@@ -6,11 +6,12 @@ use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
 use crate::compile::{self, Conjunction};
-use crate::condition::{Condition, Conditions, Value, are_met_by};
+use crate::condition::{Condition, Conditions, Literal, Value, are_met_by};
 use crate::error::PatternError;
 use crate::index::DataIndex;
+use crate::number::Number;
 use crate::paths::{PathId, Paths};
-use crate::{Event, Matcher, PatternId, Root};
+use crate::{Event, ExtensionValue, Matcher, PatternId, Root};
 
 /// Index of an alternative in its set.
 pub type AlternativeId = u32;
@@ -61,16 +62,20 @@ enum EventAttribute {
 
 impl EventAttribute {
     fn meets(&self, conditions: &[Condition], event: &Event<'_>) -> bool {
-        let text = match self {
-            EventAttribute::Id => event.id,
-            EventAttribute::Time => event.time,
-            EventAttribute::Extension(name) => event
-                .extensions
-                .iter()
-                .find(|(extension, _)| *extension == &**name)
-                .map_or("", |(_, text)| text),
+        let value = match self {
+            EventAttribute::Id => Value::Text(event.id),
+            EventAttribute::Time => Value::Text(event.time),
+            EventAttribute::Extension(name) => {
+                match event.extensions.iter().find(|(extension, _)| *extension == &**name) {
+                    None => Value::Text(""),
+                    Some((_, ExtensionValue::Text(text))) => Value::Text(text),
+                    Some((_, ExtensionValue::Integer(number))) => Value::Number(Number::Int(*number)),
+                    Some((_, ExtensionValue::Boolean(true))) => Value::Literal(Literal::True),
+                    Some((_, ExtensionValue::Boolean(false))) => Value::Literal(Literal::False),
+                }
+            }
         };
-        are_met_by(conditions, (!text.is_empty()).then_some(Value::Text(text)))
+        are_met_by(conditions, (!matches!(value, Value::Text(""))).then_some(value))
     }
 }
 

@@ -50,7 +50,12 @@ const EVENT: Event<'static> = Event {
     id: "6c1f3c7e-0000-5000-8000-000000000001",
     time: "2026-11-22T00:06:52Z",
     datacontenttype: "application/json",
-    extensions: &[("partitionkey", "VirtualMachine:vm-65"), ("sequence", "0000000005")],
+    extensions: &[
+        ("partitionkey", ExtensionValue::Text("VirtualMachine:vm-65")),
+        ("sequence", ExtensionValue::Text("0000000005")),
+        ("severitynumber", ExtensionValue::Integer(13)),
+        ("replayed", ExtensionValue::Boolean(true)),
+    ],
     account: "",
     region: "",
     data: br#"{"Key":5,"UserName":"root","Vm":{"Name":"web-1","Vm":{"Type":"VirtualMachine","Value":"vm-65"}},"Net":null}"#,
@@ -69,6 +74,13 @@ fn cloud_event_root() {
     check(json!({"id": [{"prefix": "6c1f"}], "time": [{"prefix": "2026-"}]}), true);
     check(json!({"id": [{"prefix": "ffff"}]}), false);
     check(json!({"partitionkey": [{"suffix": "vm-65"}]}), true);
+    check(json!({"severitynumber": [13]}), true);
+    check(json!({"severitynumber": [{"numeric": [">=", 13]}], "subject": ["VmPoweredOnEvent"]}), true);
+    check(json!({"severitynumber": [{"numeric": [">", 13]}]}), false);
+    check(json!({"severitynumber": [{"anything-but": [13]}]}), false);
+    check(json!({"severitynumber": ["13"]}), false);
+    check(json!({"severitynumber": [{"exists": true}], "replayed": [true]}), true);
+    check(json!({"replayed": ["true", false]}), false);
     check(json!({"eventclass": [{"exists": false}]}), true);
     check(json!({"eventclass": ["x"]}), false);
     check(json!({"subject": {"x": ["y"]}}), false);

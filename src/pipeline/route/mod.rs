@@ -57,6 +57,23 @@ struct Rule {
     /// Processor indices.
     processors: Vec<usize>,
     matched: Counter,
+    /// Age in microseconds from which on an event is not routed; `None` takes all.
+    max_age_us: Option<i64>,
+    expired: Counter,
+}
+
+impl Rule {
+    /// The events among `matched` that are not too old, by the time when they were read. The others
+    /// are counted.
+    fn young(&self, batch: &Batch, matched: Selection) -> Selection {
+        let Some(max_age_us) = self.max_age_us else { return matched };
+        let begin_us = batch.produced_us.saturating_sub(max_age_us);
+        let is_young =
+            |i: &usize| batch.records[*i].created_us.is_none_or(|created_us| created_us >= begin_us);
+        let young: Selection = matched.iter().filter(is_young).collect();
+        self.expired.increment((matched.len() - young.len()) as u64);
+        young
+    }
 }
 
 /// The route stage.
@@ -85,6 +102,8 @@ impl Route {
                 has_pattern: route.pattern.is_some(),
                 processors: route.processors.clone(),
                 matched: counter!(names::ROUTE_EVENTS, "route" => route.name.clone()),
+                max_age_us: route.max_age.map(|age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX)),
+                expired: counter!(names::ROUTE_EXPIRED, "route" => route.name.clone()),
             })
             .collect();
         let processors = processors.into_iter().enumerate();
@@ -212,10 +231,11 @@ impl Route {
             patterns.step(batch, &fresh);
         }
         for (at, rule) in self.rules.iter().enumerate().filter(|(_, rule)| takes(rule)) {
-            let offered = match &self.patterns {
+            let matched = match &self.patterns {
                 Some(patterns) if rule.has_pattern => patterns.taken(at),
                 _ => fresh,
             };
+            let offered = rule.young(batch, matched);
             rule.matched.increment(offered.len() as u64);
             for processor in &rule.processors {
                 self.audiences[*processor].step(batch, &offered, destinations, &mut routed);

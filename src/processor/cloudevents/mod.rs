@@ -30,12 +30,16 @@ use crate::processor::{
 /// The media type of one event in the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
 const BATCHED: HeaderValue = HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
+const STRUCTURED_BARE: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
+const BATCHED_BARE: HeaderValue = HeaderValue::from_static("application/cloudevents-batch+json");
 
 /// Posts events to one URL.
 #[derive(Debug)]
 pub struct CloudEvents {
     place: Place,
     mode: ContentMode,
+    /// The content type of structured and batched mode.
+    content_type: HeaderValue,
     envelope: Envelope,
 }
 
@@ -71,7 +75,13 @@ impl CloudEvents {
                 Place::Referred(Box::new(ReferredTarget::new(resolver, options)))
             }
         };
-        Ok(CloudEvents { place, mode: settings.mode, envelope })
+        let content_type = match (settings.mode, settings.charset) {
+            (ContentMode::Batched, true) => BATCHED,
+            (ContentMode::Batched, false) => BATCHED_BARE,
+            (_, true) => STRUCTURED,
+            (_, false) => STRUCTURED_BARE,
+        };
+        Ok(CloudEvents { place, mode: settings.mode, content_type, envelope })
     }
 
     /// Makes the next request check the TLS files, however recent the last check was.
@@ -112,10 +122,10 @@ impl CloudEvents {
         self.post_to(&target, headers, body).await
     }
 
-    async fn post_json(&self, content_type: HeaderValue, body: Bytes) -> Result<(), Failure> {
+    async fn post_json(&self, body: Bytes) -> Result<(), Failure> {
         let target = self.target().await?;
         let mut headers = HeaderMap::clone(&target.client.headers());
-        headers.insert(CONTENT_TYPE, content_type);
+        headers.insert(CONTENT_TYPE, self.content_type.clone());
         self.post_to(&target, headers, body).await
     }
 
@@ -133,7 +143,7 @@ impl CloudEvents {
             let (headers, data) = self.binary(slice, i);
             self.post(headers, data).await
         } else {
-            self.post_json(STRUCTURED, self.structured(slice, i).into()).await
+            self.post_json(self.structured(slice, i).into()).await
         }
     }
 
@@ -154,7 +164,7 @@ impl CloudEvents {
 
     async fn send(&self, request: &DeliveryRequest) -> DeliveryOutcome {
         if self.mode == ContentMode::Batched {
-            return DeliveryOutcome::of(self.post_json(BATCHED, super::array(&self.envelope, request)).await);
+            return DeliveryOutcome::of(self.post_json(super::array(&self.envelope, request)).await);
         }
         // The request limits allow one event. Should there be more, send them one after another.
         let mut each = Vec::with_capacity(request.events);

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::CloudEvents;
 use super::target_url::{TargetUrl, check_url_file};
-use crate::cloudevents::Envelope;
-use crate::cloudevents::settings::Extensions;
+use crate::cloudevents::settings::{EnvelopeOptions, EventFormat, Extensions};
+use crate::cloudevents::{Envelope, is_encoded_in_headers};
 use crate::config::check::Env;
 use crate::config::declare::*;
 use crate::config::{Secret, scalar};
@@ -32,6 +32,9 @@ settings! {
         pub mode: ContentMode = key("mode", one_of::<ContentMode>())
             .or("structured")
             .also(&["encoding", "contentMode"]);
+        /// `; charset=UTF-8` in the content type of `structured` and `batched`. Some receivers compare
+        /// the content type as a whole and need `false`.
+        pub charset: bool = key("charset", FLAG).or("true");
         /// Credentials for the target.
         pub auth: Auth = key("auth", maybe::<AuthKeys>());
         /// Additional headers of each request.
@@ -58,10 +61,10 @@ impl KindSettings for CloudEventsConfig {
         self.url.shown()
     }
 
-    /// Takes the URL from the environment if the file names no target.
+    /// Takes the URL from the environment if the file names no target, and the mode from the format.
     fn complete(
         &mut self,
-        extensions: &mut Extensions,
+        envelope: &mut EnvelopeOptions,
         found: &CheckedMap,
         env: Env<'_>,
         problems: &mut Problems,
@@ -69,10 +72,27 @@ impl KindSettings for CloudEventsConfig {
         if let (Some(reference), Some(found)) = (&self.reference, found.maybe_block("ref")) {
             reference.check(found, "url", env, problems);
         } else if !found.is_given("url") && !found.is_given("urlFile") {
-            self.url = sink(extensions, found, env, problems).into();
+            self.url = sink(&mut envelope.extensions, found, env, problems).into();
         }
         let key = if found.is_given("urlFile") { "urlFile" } else { "url" };
         warn_clear_text(self.url.with_host(), self.auth != Auth::None, found, key, problems);
+        if envelope.format == EventFormat::VebaV08 && !found.is_given("mode") {
+            self.mode = ContentMode::Binary;
+        }
+        if self.mode == ContentMode::Binary {
+            warn_of_encoding(&envelope.extensions, found, problems);
+        }
+    }
+}
+
+/// Warns of fixed attributes that a header carries percent-encoded.
+fn warn_of_encoding(extensions: &Extensions, found: &CheckedMap, problems: &mut Problems) {
+    let Some(block) = found.maybe_block("extensions") else { return };
+    for (name, _) in extensions.fixed.iter().filter(|(_, value)| is_encoded_in_headers(value.as_bytes())) {
+        let message = format!(
+            "`{name}` is percent-encoded in the headers of `mode: binary`, as CloudEvents demands, and common SDKs do not decode it; use only printable ASCII without spaces, `\"` and `%`, or another mode"
+        );
+        problems.warn(block.line_of("static"), &block.path_of("static"), message);
     }
 }
 

@@ -85,7 +85,7 @@ impl EventBridge {
         let aws = format!("https://events.{}.amazonaws.com", settings.region);
         let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
         let transport = SdkTransport::new(&settings.http, &endpoint)?;
-        let rules = RuleSet::unread(&settings.region, envelope.options().payload, &settings.buses);
+        let rules = RuleSet::unread(&settings.region, envelope.options(), &settings.buses);
         Ok(EventBridge {
             settings,
             target: transport.target(),

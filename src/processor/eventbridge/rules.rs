@@ -15,7 +15,7 @@ use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
 use super::blame;
-use crate::cloudevents::settings::Payload;
+use crate::cloudevents::settings::{EnvelopeOptions, EventFormat, IdForm, Payload};
 use crate::limits::RULES_MAX;
 use crate::processor::eventbridge::settings::EventBus;
 use crate::processor::{Blame, Failure};
@@ -28,6 +28,8 @@ pub struct RuleSet {
     pub region: String,
     /// The format of `data` in the events that AWS sees.
     pub payload: Payload,
+    /// True if AWS sees other attributes than routing does (`format`, `eventId`).
+    pub other_attributes: bool,
     pub buses: Vec<Bus>,
 }
 
@@ -57,7 +59,7 @@ pub struct EventRule {
 
 impl RuleSet {
     /// The buses of a configuration, before their rules are read.
-    pub fn unread(region: &str, payload: Payload, buses: &[EventBus]) -> Self {
+    pub fn unread(region: &str, envelope: &EnvelopeOptions, buses: &[EventBus]) -> Self {
         let unread = buses.iter().map(|bus| Bus {
             name: bus.name.clone(),
             function: bus.name.as_str().into(),
@@ -65,7 +67,13 @@ impl RuleSet {
             everything: bus.forward_all,
             rules: Vec::new(),
         });
-        RuleSet { generation: 0, region: region.into(), payload, buses: unread.collect() }
+        RuleSet {
+            generation: 0,
+            region: region.into(),
+            payload: envelope.payload,
+            other_attributes: envelope.format != EventFormat::Router || envelope.event_id != IdForm::Uuid,
+            buses: unread.collect(),
+        }
     }
 }
 
@@ -149,7 +157,7 @@ mod tests {
         let bus = |name: &str| EventBus { name: name.into(), rules: Vec::new(), forward_all: true };
         for names in [&["default"][..], &["default", "audit"]] {
             let buses: Vec<_> = names.iter().map(|name| bus(name)).collect();
-            let read = RuleSet::unread("eu-central-1", Payload::Pascal, &buses);
+            let read = RuleSet::unread("eu-central-1", &EnvelopeOptions::default(), &buses);
             assert_eq!(read.buses.iter().map(|bus| &*bus.function).collect::<Vec<_>>(), names);
         }
     }

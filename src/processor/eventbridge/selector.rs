@@ -98,11 +98,11 @@ impl Selector for BusSelector {
 }
 
 fn compiled(target: &str, rules: &RuleSet) -> Vec<Compiled> {
-    rules.buses.iter().map(|bus| Compiled::new(target, bus, rules.payload)).collect()
+    rules.buses.iter().map(|bus| Compiled::new(target, bus, rules)).collect()
 }
 
 impl Compiled {
-    fn new(target: &str, bus: &Bus, payload: Payload) -> Self {
+    fn new(target: &str, bus: &Bus, rules: &RuleSet) -> Self {
         if bus.everything {
             return Compiled::Everything;
         }
@@ -115,13 +115,17 @@ impl Compiled {
             let rule = bus.rules.get(error.pattern as usize).map_or("", |rule| &rule.name);
             tracing::warn!(endpoint = target, bus = bus.name, rule, %error, "cannot match a rule's pattern; forwarding every event");
         }
+        // The matcher sees the attributes of `format: router`.
+        if rules.other_attributes {
+            return Compiled::Everything;
+        }
         // Time and extensions are rendered later, so EventBridge must decide rules about them.
         if set.needs().time || set.needs().extensions {
             return Compiled::Everything;
         }
         // The matcher sees `data` as PascalCase JSON, so EventBridge must decide about other
         // formats.
-        if payload != Payload::Pascal && set.needs().data {
+        if rules.payload != Payload::Pascal && set.needs().data {
             return Compiled::Everything;
         }
         Compiled::Rules {

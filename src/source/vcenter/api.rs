@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::source::vcenter::client::{CallError, Client, PageRead};
-use vsphere::api::{About, EventFilterSpec, EventPosition, FaultKind, MoRef, ServiceContent, Update};
+use vsphere::api::{
+    About, EventFilterSpec, EventInfo, EventPosition, FaultKind, MoRef, ServiceContent, Update,
+};
 use vsphere::{PageBody, Wire};
 
 /// The server's objects behind the waker: a collector, and the PropertyCollector that watches its
@@ -48,6 +50,8 @@ pub trait EventApi: Send + Sync + 'static {
     fn destroy_collector(&self, collector: &MoRef) -> impl Future<Output = Result<(), CallError>> + Send;
     /// vCenter's latest event; `None` if the server does not report it. Fails without a session.
     fn latest_event(&self) -> impl Future<Output = Result<Option<EventPosition>, CallError>> + Send;
+    /// The event types that vCenter knows.
+    fn event_info(&self) -> impl Future<Output = Result<Vec<EventInfo>, CallError>> + Send;
     /// Watches the newest event of `spec`.
     fn create_waker(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Waker, CallError>> + Send;
     /// Waits until the newest event differs from the one at `version`, for at most `max_wait`.
@@ -125,6 +129,10 @@ impl EventApi for ClientApi {
 
     async fn latest_event(&self) -> Result<Option<EventPosition>, CallError> {
         self.client.latest_event(&*self.content()?).await
+    }
+
+    async fn event_info(&self) -> Result<Vec<EventInfo>, CallError> {
+        self.client.event_info(&*self.content()?).await
     }
 
     async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {

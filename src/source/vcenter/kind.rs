@@ -36,13 +36,15 @@ impl SourceType for Vcenter {
     }
 
     fn start(&self, parts: SourceParts) -> Arc<dyn Source> {
-        let SourceParts { name, intake, ready, shutdown, sources, wants_xml } = parts;
+        let SourceParts { name, intake, ready, shutdown, sources, wants_xml, wants_severities } = parts;
         let settings = Vcenter {
             protocol: protocol(self.protocol, wants_xml),
             poll_interval: self.poll_interval.max(poll_share(sources)),
             ..self.clone()
         };
-        Arc::new(VcenterSource::new(name, settings, intake, Arc::new(Status::default()), ready, shutdown))
+        let status = Arc::new(Status::default());
+        let source = VcenterSource::new(name, settings, intake, status, ready, shutdown);
+        Arc::new(source.with_severities(wants_severities))
     }
 
     fn longest_call(&self) -> Duration {

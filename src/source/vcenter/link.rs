@@ -24,6 +24,7 @@ use super::page_size::PageSize;
 use super::read_timeout::ReadTimeout;
 use super::rows::RefusedRows;
 use super::session::Sessions;
+use super::severities::SeverityReads;
 use super::status::{Method, Status};
 use super::watchdog::LatestSeen;
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
@@ -85,6 +86,7 @@ pub(super) struct Link<A> {
     undecodable_lines: Mutex<Repeated>,
     /// True if the last failure was logged, so that its end is logged as well.
     is_failure_told: AtomicBool,
+    pub severity_reads: SeverityReads,
 }
 
 impl<A: EventApi> Link<A> {
@@ -95,6 +97,7 @@ impl<A: EventApi> Link<A> {
         intake: Intake,
         status: Arc<Status>,
         clock: Clock,
+        wants_severities: bool,
     ) -> Self {
         let slots = CallSlots::new(settings.max_calls_per_second);
         Link {
@@ -123,6 +126,7 @@ impl<A: EventApi> Link<A> {
             held_up_lines: Mutex::default(),
             undecodable_lines: Mutex::default(),
             is_failure_told: AtomicBool::new(false),
+            severity_reads: SeverityReads::new(wants_severities),
         }
     }
 

@@ -26,6 +26,7 @@ mod failures;
 mod filter;
 mod gap;
 mod kind;
+pub mod limits;
 mod link;
 mod pace;
 mod page_size;
@@ -35,6 +36,7 @@ mod reader;
 mod rows;
 mod session;
 pub mod settings;
+mod severities;
 mod status;
 mod sweep;
 mod unreadable;
@@ -77,6 +79,8 @@ pub struct VcenterSource {
     status: Arc<Status>,
     ready: Shared<BoxFuture<'static, ()>>,
     shutdown: watch::Receiver<bool>,
+    /// True if a route or a processor uses the severities of events.
+    wants_severities: bool,
     /// Set once the client exists.
     link: OnceLock<Link<ClientApi>>,
 }
@@ -92,7 +96,14 @@ impl VcenterSource {
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let ready = ready.boxed().shared();
-        VcenterSource { name, settings, intake, status, ready, shutdown, link: OnceLock::new() }
+        let (wants_severities, link) = (false, OnceLock::new());
+        VcenterSource { name, settings, intake, status, ready, shutdown, wants_severities, link }
+    }
+
+    /// The same source; it also reads the severities of the vCenter's event types if they are
+    /// `wanted`.
+    pub fn with_severities(self, wanted: bool) -> Self {
+        VcenterSource { wants_severities: wanted, ..self }
     }
 
     /// Reads until `shutdown` turns true, then ends the session. Never returns before that.
@@ -115,7 +126,8 @@ impl VcenterSource {
                     let api = ClientApi::new(client);
                     let (name, settings) = (self.name.clone(), self.settings.clone());
                     let (intake, status) = (self.intake.clone(), Arc::clone(&self.status));
-                    let link = Link::new(api, name, settings, intake, status, Arc::new(clock::now_us));
+                    let clock = Arc::new(clock::now_us);
+                    let link = Link::new(api, name, settings, intake, status, clock, self.wants_severities);
                     return self.link.get_or_init(|| link);
                 }
                 // A CA file that is missing may come yet (a volume that is mounted late).
@@ -168,7 +180,9 @@ async fn read<A: EventApi>(
         // Log in and set the position.
         let log_in = async {
             let about = sessions.establish(link).await;
-            begin(link, &about).await
+            begin(link, &about).await?;
+            severities::refresh(link).await;
+            Ok(())
         };
         let begun = tokio::select! {
             () = &mut stopped => break,

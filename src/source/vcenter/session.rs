@@ -16,6 +16,7 @@ use super::api::EventApi;
 use super::backoff::{self, Backoff};
 use super::client::CallError;
 use super::link::{End, Link, LinkError};
+use super::severities;
 use super::status::Method;
 use crate::limits::{
     BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, KEYS_NEAR_WRAP, LOGIN_RETRY, MONITOR_INTERVAL,
@@ -166,6 +167,7 @@ pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
                 }
             }
         }
+        severities::refresh(link).await;
         sleep(MONITOR_INTERVAL).await;
         rest(link).await;
     }

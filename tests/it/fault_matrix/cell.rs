@@ -154,6 +154,7 @@ impl Cell {
             pattern: self.column.pattern(name),
             line: 1,
             processors: vec![name.to_string()],
+            ..settings::RouteConfig::default()
         };
         let dir = self.folder.path().join("data");
         let state = StateLocation::Dir(dir.clone());

@@ -11,6 +11,7 @@ mod rereads;
 mod rest;
 mod rows;
 mod sessions;
+mod severities;
 mod sweeps;
 mod undecodable;
 mod unreadable;
@@ -111,7 +112,10 @@ impl Run {
             })
         };
         let overlap_us = settings.overlap.as_micros() as i64;
-        let link = Link::new(fake.clone(), "vc".to_string(), settings, intake, Arc::clone(&status), clock);
+        // A vCenter that describes its event types stands for a configuration that uses them.
+        let wants_severities = !fake.world().event_info.is_empty();
+        let (api, name) = (fake.clone(), "vc".to_string());
+        let link = Link::new(api, name, settings, intake, Arc::clone(&status), clock, wants_severities);
         let (shutdown, mut stop) = watch::channel(false);
         let source = tokio::spawn(async move {
             for life in lives {

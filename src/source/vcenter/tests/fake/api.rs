@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{Fake, Mishap, envelope, fault, no_connection};
 use crate::source::vcenter::api::{EventApi, Waker};
 use crate::source::vcenter::client::{CallError, PageRead};
-use vsphere::api::{About, EventFilterSpec, EventPosition, FaultKind, MoRef, Update};
+use vsphere::api::{About, EventFilterSpec, EventInfo, EventPosition, FaultKind, MoRef, Update};
 use vsphere::{PageBody, Wire};
 
 /// Marks the collector as spoiled when dropped, unless the read succeeded: after a failed or
@@ -142,6 +142,14 @@ impl EventApi for Fake {
         self.call("latestEvent", |world| {
             world.authenticated("RetrievePropertiesEx")?;
             Ok(world.latest().filter(|_| world.tells_latest))
+        })
+        .await
+    }
+
+    async fn event_info(&self) -> Result<Vec<EventInfo>, CallError> {
+        self.call("eventInfo", |world| {
+            world.authenticated("RetrievePropertiesEx")?;
+            Ok(world.event_info.clone())
         })
         .await
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::source::vcenter::client::CallError;
-use vsphere::api::{EventFilterSpec, EventPosition, Fault, FaultKind, MoRef, format_us};
+use vsphere::api::{EventFilterSpec, EventInfo, EventPosition, Fault, FaultKind, MoRef, format_us};
 use vsphere::{PageBody, Wire};
 
 /// vCenter's time when the simulation starts, microseconds since 1970 UTC.
@@ -105,6 +105,8 @@ pub struct World {
     /// True if the wake-up call does not see new events.
     pub wakes_blind: bool,
     pub tells_latest: bool,
+    /// The event types that it describes.
+    pub event_info: Vec<EventInfo>,
     pub collectors_max: usize,
     /// Forbidden actions of the client.
     pub violations: Vec<String>,
@@ -160,6 +162,7 @@ impl Fake {
             wakes: true,
             wakes_blind: false,
             tells_latest: true,
+            event_info: Vec::new(),
             collectors_max: 32,
             violations: Vec::new(),
             latency: Duration::from_millis(2),

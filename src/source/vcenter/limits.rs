@@ -1,0 +1,10 @@
+//! Bounds of the vCenter source that only one of its parts uses. The others are in
+//! [`crate::limits`].
+
+use std::time::Duration;
+
+/// Age at which the severities of vCenter's event types are read again. They change when a solution
+/// registers event types of its own.
+pub const SEVERITIES_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Time after which they are read again if that failed.
+pub const SEVERITIES_RETRY: Duration = Duration::from_secs(60);
