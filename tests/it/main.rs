@@ -31,6 +31,7 @@ mod diagnosis;
 mod dlq;
 mod docs;
 mod durable_crash;
+mod event_formats;
 mod fault_matrix;
 mod function_authors;
 mod host;

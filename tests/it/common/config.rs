@@ -160,7 +160,7 @@ impl RouterConfig {
         )
     }
 
-    fn any_route(mut self, route: Section) -> Self {
+    pub fn any_route(mut self, route: Section) -> Self {
         self.routes.push(route);
         self
     }
