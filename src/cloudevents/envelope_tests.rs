@@ -383,3 +383,41 @@ fn sources_are_kept_apart_and_bounded() {
         assert!(envelope.sources.load().len() <= ENVELOPE_SOURCES_MAX);
     }
 }
+
+#[test]
+fn the_severity_is_sent_if_it_is_known_and_not_fixed() {
+    let types = [("VmPoweredOnEvent", "user"), ("com.vmware.x", "error")];
+    severity::learn(Uuid::nil(), types.into_iter().collect());
+    let options = |fixed: &[(&str, &str)]| EnvelopeOptions {
+        extensions: Extensions {
+            severity: true,
+            category: true,
+            fixed: fixed.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            ..Extensions::default()
+        },
+        ..EnvelopeOptions::default()
+    };
+    let check = |sample: Sample, fixed: &[(&str, &str)], expected: [Option<Value>; 3]| {
+        let names = ["severitytext", "severitynumber", "category"];
+        let event: Value = serde_json::from_str(&structured(options(fixed), sample.clone())).unwrap();
+        let (headers, _) = binary(options(fixed), sample);
+        for (name, expected) in names.into_iter().zip(expected) {
+            assert_eq!(event.get(name), expected.as_ref(), "{name}");
+            let header = headers.get(format!("ce-{name}")).map(|value| value.to_str().unwrap().to_string());
+            let text = expected.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
+            assert_eq!(header, text, "ce-{name}");
+        }
+    };
+    let text = |text: &str| Some(Value::from(text));
+    let eventex =
+        |data| Sample { category: Category::EventEx, subject: "com.vmware.x", data, ..Sample::default() };
+    check(Sample::default(), &[], [text("INFO"), Some(json!(9)), text("user")]);
+    check(eventex("{}"), &[], [text("ERROR"), Some(json!(17)), text("error")]);
+    check(eventex(r#"{"Severity":"warning"}"#), &[], [text("WARN"), Some(json!(13)), text("warning")]);
+    check(Sample { subject: "OtherEvent", ..Sample::default() }, &[], [None, None, None]);
+    check(Sample::default(), &[("category", "vm")], [text("INFO"), Some(json!(9)), text("vm")]);
+    check(Sample::default(), &[("severitytext", "LOW")], [text("LOW"), None, text("user")]);
+    // Nothing is sent unless it is asked for.
+    let plain = structured(EnvelopeOptions::default(), Sample::default());
+    assert!(!plain.contains("severity") && !plain.contains("category"), "{plain}");
+}

@@ -57,7 +57,8 @@ words! {
 // `time: created` falls back to the router's time if vCenter sent none. `payload: vijson` and
 // `payload: xml` render the event as it was sent, and fall back to the batch's JSON if that is
 // impossible: the event was spooled before the option was set, or `xml` is wanted and it was sent
-// as JSON. Events of push sources keep their own attributes in every format. A fixed extension replaces a generated one of the same name.
+// as JSON. Events of push sources keep their own attributes in every format. A fixed extension
+// replaces a generated one of the same name.
 settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct EnvelopeOptions in "envelope", with defaults {
@@ -96,9 +97,9 @@ settings! {
             key("vsphereapiversion", FLAG).or("false").also(&["vsphereApiVersion"]);
         /// `eventclass`: `event`, `eventex` or `extendedevent`.
         pub eventclass: bool = key("eventclass", FLAG).or("false").also(&["eventClass"]);
-        /// `severitytext` and `severitynumber`, as in the CloudEvents extension for severity: `INFO`
-        /// and 9 for vCenter's categories info and user, `WARN` and 13 for warning, `ERROR` and 17
-        /// for error. Absent if the category is not known.
+        /// `severitytext` and `severitynumber` of the CloudEvents extension for severity: `INFO` and
+        /// 9 for vCenter's categories info and user, `WARN` and 13 for warning, `ERROR` and 17 for
+        /// error. An event of an unknown category has neither.
         pub severity: bool = key("severity", FLAG).or("false");
         /// `category`: vCenter's own word for it, `info`, `warning`, `error` or `user`.
         pub category: bool = key("category", FLAG).or("false");

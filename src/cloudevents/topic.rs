@@ -11,8 +11,15 @@
 //! ExtendedEvent, eventTypeId …        …                     extended
 //! ```
 //!
+//! A topic can also be a severity, `severity:error`, see [`SEVERITY_TOPICS`].
+//!
 //! A `*` in a topic stands for any run of characters, including dots and the empty run: `Vm*`,
 //! `com.vmware.vc.HA.*`, `*`. Matching is case-sensitive, as in the appliance.
+
+/// The topics that select events by severity, in the order of [`crate::event::Severity::WORDS`].
+/// They are no names of events: a topic with a `*` never stands for them.
+pub const SEVERITY_TOPICS: [&str; 4] =
+    ["severity:info", "severity:warning", "severity:error", "severity:user"];
 
 /// The dotted name of an event class: all occurrences of `Event` removed, then the words in lower
 /// case with dots between them. Empty for the class `Event`.

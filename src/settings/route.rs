@@ -53,18 +53,17 @@ settings! {
         /// Names of sources. Default: all.
         sources: Vec<String> = key("sources", NAMES).also(&["source", "from"]);
         /// Pattern in the language of EventBridge that the CloudEvent must match, such as
-        /// `{subject: [VmPoweredOnEvent, {prefix: com.vmware.vc.HA.}]}`. Patterns see the attributes
-        /// of `format: router`, and always `severitytext`, `severitynumber` and `category`. Default:
-        /// every event.
+        /// `{subject: [VmPoweredOnEvent, {prefix: com.vmware.vc.HA.}]}`. Patterns see the
+        /// attributes of `format: router`, and always `severitytext`, `severitynumber` and
+        /// `category`. Default: every event.
         pattern: Option<Json> =
             key("pattern", FieldType::Pattern).also(&["filter", "match", "when"]);
-        /// vCenter's categories of events to send: `info`, `warning`, `error`, `user`. Short for
-        /// `{category: [error, …, {exists: false}]}` in the pattern: an event whose category is not
-        /// known is sent too. Default: all.
+        /// vCenter's categories of events to send. Short for `{category: [error, …, {exists:
+        /// false}]}` in the pattern, so events of an unknown category are sent too. Default: all.
         severity: Vec<String> = key("severity", SEVERITIES).also(&["severities"]);
-        /// Age, from vCenter's time of the event to the time when the router reads it, beyond which
-        /// an event is not sent. After an outage a target then gets no old alarms. Such events are
-        /// counted. The clocks of both must agree. Default: no limit.
+        /// Longest time from the creation of an event in vCenter to its reading by the router. Older
+        /// events are counted and not sent, so a target gets no old alarms after an outage of the
+        /// router. The clocks of both machines must agree. Default: no limit.
         max_age: Option<Duration> = key("maxAge", duration(SECOND, 365 * DAY));
         /// Names of processors.
         processors: Vec<String> = key("processors", NAMES).required().also(&["processor", "to"]);
@@ -128,5 +127,30 @@ impl RouteConfig {
                 .collect(),
             ..RouteConfig::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severity_stands_for_a_pattern() {
+        let check = |severity: &[&str], pattern: Option<Json>, expected: Option<Json>| {
+            let severity = severity.iter().map(|word| (*word).to_owned()).collect();
+            let route = RouteConfig { severity, pattern, ..RouteConfig::default() };
+            assert_eq!(route.whole_pattern(), expected);
+        };
+        check(&[], None, None);
+        check(&[], Some(json!({"subject": ["A"]})), Some(json!({"subject": ["A"]})));
+        check(&["error"], None, Some(json!({"category": ["error", {"exists": false}]})));
+        check(
+            &["warning", "user"],
+            Some(json!({"$or": [{"subject": ["A"]}, {"data": {"Key": [1]}}]})),
+            Some(json!({
+                "$or": [{"subject": ["A"]}, {"data": {"Key": [1]}}],
+                "category": ["warning", "user", {"exists": false}],
+            })),
+        );
     }
 }

@@ -282,6 +282,32 @@ fn risky_settings_cause_warnings() {
 }
 
 #[test]
+fn a_route_names_known_severities_once() {
+    let text = |route: &str| {
+        format!("{HEAD}{SOURCE}{PROCESSOR}dataDir: /state\nroutes: [{{processors: [out], {route}}}]\n")
+    };
+    let route = good(&text("severity: [error, user], maxAge: 1h")).routes.remove(0);
+    assert_eq!(route.severity, ["error", "user"]);
+    assert_eq!(route.max_age, Some(std::time::Duration::from_secs(3_600)));
+    assert!(bad(&text("severity: [fatal]")).contains("`info`, `warning`, `error` or `user`"));
+    let both = bad(&text("severity: [error], pattern: {category: [info]}"));
+    assert!(both.contains("`severity` and a pattern on `category` exclude each other; keep one"), "{both}");
+}
+
+#[test]
+fn the_later_format_is_binary_unless_another_mode_is_given() {
+    let mode = |more: &str| {
+        let processor = format!("processors: [{{name: p, type: cloudevents, url: 'http://t'{more}}}]\n");
+        let mut config = good(&format!("{HEAD}{SOURCE}{processor}dataDir: /state\n"));
+        let ProcessorKind::CloudEvents(target) = config.processors.remove(0).kind else { panic!() };
+        target.mode
+    };
+    assert_eq!(mode(""), ContentMode::Structured);
+    assert_eq!(mode(", format: veba-v0.8"), ContentMode::Binary);
+    assert_eq!(mode(", format: veba-v0.8, mode: structured"), ContentMode::Structured);
+}
+
+#[test]
 fn the_state_has_its_place() {
     let state = |more: &str| good(&format!("{HEAD}{more}{SOURCE}{PROCESSOR}")).state;
     assert_eq!(state(""), StateLocation::Dir("/state/one".into()));

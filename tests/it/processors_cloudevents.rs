@@ -44,6 +44,20 @@ async fn structured_events_arrive_whole() {
 }
 
 #[tokio::test]
+async fn the_content_type_has_no_charset_if_that_is_switched_off() {
+    for (mode, expected) in [
+        (ContentMode::Structured, "application/cloudevents+json"),
+        (ContentMode::Batched, "application/cloudevents-batch+json"),
+        (ContentMode::Binary, "application/json"),
+    ] {
+        let target = Target::start(vec![answer("200 OK", "", "")]).await;
+        let processor = processor(&target.url("/"), |s| (s.mode, s.charset) = (mode, false));
+        assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
+        assert_eq!(target.seen().remove(0).header("content-type"), Some(expected));
+    }
+}
+
+#[tokio::test]
 async fn binary_events_arrive_whole() {
     let target = Target::start(vec![answer("200 OK", "", "fine")]).await;
     let processor = processor(&target.url("/"), |s| s.mode = ContentMode::Binary);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::processors_support::*;
 use cloudevents::{AttributesReader, Event};
+use event_router::cloudevents::settings::{EventFormat, IdForm};
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::event::Selection;
 use event_router::pipeline::destination::Destinations;
@@ -452,5 +453,20 @@ async fn a_rule_about_data_in_another_spelling_is_left_to_eventbridge() {
         let processor = with_envelope(&target.url(""), envelope, |_| {});
         processor.refresh().await.unwrap();
         assert_eq!(routed(&processor, &["AEvent", "BEvent"]), expected, "{payload:?}");
+    }
+}
+
+#[tokio::test]
+async fn rules_are_left_to_eventbridge_if_it_sees_other_attributes() {
+    let router = EnvelopeOptions::default();
+    let later = EnvelopeOptions { format: EventFormat::VebaV08, ..router.clone() };
+    let keys = EnvelopeOptions { event_id: IdForm::Key, ..router.clone() };
+    let everything = vec![("aws/default".to_string(), vec![0, 1])];
+    for (options, expected) in [(router, vec![]), (later, everything.clone()), (keys, everything)] {
+        let pattern = json!({"detail": {"type": ["com.vmware.vsphere.AEvent.v0"]}});
+        let target = Target::start(vec![said("200 OK", json!({"Rules": [rule("later", pattern)]}))]).await;
+        let processor = with_envelope(&target.url(""), Envelope::new(options.clone()).unwrap(), |_| {});
+        processor.refresh().await.unwrap();
+        assert_eq!(routed(&processor, &["AEvent", "BEvent"]), expected, "{options:?}");
     }
 }

@@ -119,8 +119,8 @@ pub enum Root {
     Data,
 }
 
-/// The value of an extension attribute. Patterns see it as the JSON value that it is in a structured
-/// CloudEvent.
+/// The value of an extension attribute. Patterns see the JSON value that a structured CloudEvent
+/// has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionValue<'a> {
     /// An empty text is an absent attribute.

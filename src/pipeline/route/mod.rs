@@ -272,6 +272,35 @@ mod tests {
     }
 
     #[test]
+    fn a_route_leaves_out_events_that_were_old_when_they_were_read() {
+        let mut destinations = Destinations::default();
+        let route = |processor, max_age| RouteSettings {
+            sources: vec![true],
+            processors: vec![processor],
+            max_age,
+            ..RouteSettings::default()
+        };
+        let routes = [route(0, Some(std::time::Duration::from_micros(100))), route(1, None)];
+        let mut route =
+            Route::new(&routes, [("young", None), ("all", None)], &mut destinations).expect("no patterns");
+        let mut batch = batch(0, &[(1, 899), (2, 900), (3, 5_000), (4, 1)]);
+        batch.produced_us = 1_000;
+        batch.records[3].created_us = None;
+        let replays = [(0, vec!["young".into()])];
+        let mut routed = |replays: &[_]| -> Vec<(String, Vec<usize>)> {
+            let routed = route.step(&batch, replays, &mut destinations);
+            let shown = |(id, selection): &(DestinationId, Selection)| {
+                (destinations.get(*id).name.to_string(), selection.iter().collect())
+            };
+            routed.all.iter().map(shown).collect()
+        };
+        // An event without a time is not old.
+        assert_eq!(routed(&[]), [("young".into(), vec![1, 2, 3]), ("all".into(), vec![0, 1, 2, 3])]);
+        // Events that a former run has routed are still owed, whatever their age.
+        assert_eq!(routed(&replays), [("young".into(), vec![0, 1, 2, 3]), ("all".into(), vec![1, 2, 3])]);
+    }
+
+    #[test]
     fn events_owed_to_a_function_come_before_those_that_nobody_decided() {
         let mut destinations = Destinations::default();
         let everything =

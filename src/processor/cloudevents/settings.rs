@@ -32,8 +32,8 @@ settings! {
         pub mode: ContentMode = key("mode", one_of::<ContentMode>())
             .or("structured")
             .also(&["encoding", "contentMode"]);
-        /// `; charset=UTF-8` in the content type of `structured` and `batched`. Some receivers compare
-        /// the content type as a whole and need `false`.
+        /// `; charset=UTF-8` in the content type of `structured` and `batched`. Some receivers
+        /// compare the content type as a whole and need `false`.
         pub charset: bool = key("charset", FLAG).or("true");
         /// Credentials for the target.
         pub auth: Auth = key("auth", maybe::<AuthKeys>());
@@ -61,7 +61,8 @@ impl KindSettings for CloudEventsConfig {
         self.url.shown()
     }
 
-    /// Takes the URL from the environment if the file names no target, and the mode from the format.
+    /// Takes the URL from the environment if the file names no target, and the mode from the
+    /// format.
     fn complete(
         &mut self,
         envelope: &mut EnvelopeOptions,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode, Uri};
 
 use super::topics::Function;
-use crate::cloudevents::topic::{Topic, dotted};
+use crate::cloudevents::topic::{SEVERITY_TOPICS, Topic, dotted};
 use crate::config::event_names::topic_advice;
 use crate::limits::LISTING_BYTES_MAX;
 use crate::net::request;
@@ -108,7 +108,8 @@ fn function(
         }
     });
     let list = annotations.get(topic_annotation).map_or("", |list| list);
-    for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+    let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    for entry in entries.filter(|entry| !SEVERITY_TOPICS.contains(entry)) {
         let topic = Topic::parse(entry);
         let matches = |class: &str| topic.matches(class) || topic.matches(&dotted(class));
         if let Some(advice) = topic_advice(entry, matches) {

@@ -126,6 +126,13 @@ impl OpenFaas {
         listing.asked = Some(Instant::now());
         let mut oddities = BTreeSet::new();
         let listed = gateway::functions(&self.gateway, &self.settings, &mut oddities).await?;
+        if !self.envelope.options().extensions.needs_severity() {
+            let asking = listed.iter().filter(|function| function.names_severity());
+            oddities.extend(asking.map(|function| {
+                let name = &function.name;
+                format!("{name}: a topic names a severity, which the router reads only with `extensions: {{severity: true}}`")
+            }));
+        }
         for oddity in oddities.difference(&listing.oddities) {
             tracing::warn!(gateway = self.gateway.target(), oddity, "the gateway lists an odd function");
         }
@@ -327,6 +334,7 @@ impl Processor for OpenFaas {
     }
 
     fn selector(&self) -> Option<Box<dyn Selector>> {
-        Some(Box::new(FunctionSelector::new(self.topics())))
+        let by_severity = self.envelope.options().extensions.needs_severity();
+        Some(Box::new(FunctionSelector::new(self.topics(), by_severity)))
     }
 }

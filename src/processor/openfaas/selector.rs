@@ -1,11 +1,12 @@
-//! Selects the functions that an event goes to: those with a topic that matches it.
+//! Selects the functions that an event goes to: those with a topic that matches its names or, if
+//! the processor sends severities, its severity.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::topics::{FunctionId, TopicLookup, TopicMap};
-use crate::event::{Batch, Selection};
+use crate::event::{Batch, Selection, severity};
 use crate::processor::{Matches, Selector};
 
 /// The functions of one gateway, as the routing thread sees them. The number of a subscriber is the
@@ -13,11 +14,13 @@ use crate::processor::{Matches, Selector};
 pub struct FunctionSelector {
     topics: watch::Receiver<Arc<TopicMap>>,
     lookup: TopicLookup,
+    /// True if topics can name a severity.
+    by_severity: bool,
 }
 
 impl FunctionSelector {
-    pub fn new(topics: watch::Receiver<Arc<TopicMap>>) -> Self {
-        FunctionSelector { topics, lookup: TopicLookup::default() }
+    pub fn new(topics: watch::Receiver<Arc<TopicMap>>, by_severity: bool) -> Self {
+        FunctionSelector { topics, lookup: TopicLookup::default(), by_severity }
     }
 }
 
@@ -25,9 +28,14 @@ impl Selector for FunctionSelector {
     fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches) {
         let map = Arc::clone(&self.topics.borrow_and_update());
         self.lookup.update(&map);
+        let severities = (self.by_severity && map.has_severity_topics())
+            .then(|| severity::known(batch.source.instance_uuid));
         for i in offered.iter() {
             let record = &batch.records[i];
-            for function in self.lookup.functions(record.category, batch.text(record.subject)).iter() {
+            let severity = severities.as_ref().and_then(|severities| severities.of(batch, record));
+            let by_severity = severity.map_or(&[][..], |severity| map.with_severity(severity));
+            let by_name = self.lookup.functions(record.category, batch.text(record.subject));
+            for function in by_name.iter().chain(by_severity) {
                 let name =
                     || map.function(*function).map_or_else(|| "".into(), |known| Arc::clone(&known.name));
                 let FunctionId(subscriber) = *function;
@@ -53,5 +61,65 @@ impl Selector for FunctionSelector {
 
     fn count(&self) -> usize {
         self.topics.borrow().functions().take(2).count().max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cloudevents::topic::Topic;
+    use crate::event::testing::source;
+    use crate::event::{Category, Record, SourceInfo, Span, TypeSeverities};
+    use crate::processor::SubscriberId;
+    use crate::processor::openfaas::topics::{Catalog, Function};
+
+    #[derive(Default)]
+    struct Found(Vec<(String, Vec<usize>)>);
+
+    impl Matches for Found {
+        fn add(&mut self, _: SubscriberId, name: &dyn Fn() -> Arc<str>, events: &Selection) {
+            self.0.push((name().to_string(), events.iter().collect()));
+        }
+    }
+
+    #[test]
+    fn a_function_gets_events_by_severity_if_the_processor_sends_severities() {
+        let instance_uuid = Uuid::from_u128(0x70b1c);
+        let types: TypeSeverities = [("AEvent", "error"), ("BEvent", "info")].into_iter().collect();
+        severity::learn(instance_uuid, types);
+        let known = source();
+        let info = SourceInfo {
+            index: 0,
+            name: known.name.clone(),
+            url: known.url.clone(),
+            instance_uuid,
+            api_version: known.api_version.clone(),
+        };
+        let arena = br#"AEventBEventcom.x{"Severity":"error"}"#.to_vec();
+        let record = |subject| Record { subject, data: Span::new(0, 0), ..Record::default() };
+        let eventex =
+            Record { category: Category::EventEx, data: Span::new(17, 37), ..record(Span::new(12, 17)) };
+        let records = vec![record(Span::new(0, 6)), record(Span::new(6, 12)), eventex];
+        let batch = Batch::new(Arc::new(info), 0, arena, records);
+        let function = Function {
+            name: "f".into(),
+            asynchronous: None,
+            topics: Topic::list("severity:error").collect(),
+        };
+        let map = Catalog::default().step(Instant::now(), vec![function], Duration::ZERO).unwrap().map;
+        let (_keep, topics) = watch::channel(map);
+        let check = |by_severity, expected: &[usize]| {
+            let mut found = Found::default();
+            let mut selector = FunctionSelector::new(topics.clone(), by_severity);
+            selector.select(&batch, &Selection::first(3), &mut found);
+            let events: Vec<usize> = found.0.iter().flat_map(|(_, events)| events.clone()).collect();
+            assert_eq!(events, expected);
+        };
+        check(true, &[0, 2]);
+        check(false, &[]);
     }
 }

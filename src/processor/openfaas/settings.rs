@@ -34,7 +34,9 @@ settings! {
         pub content_type: Option<String> =
             key("contentType", TEXT_OR_EMPTY).or("application/cloudevents+json").none("");
         /// Annotation that lists the topics of a function, separated by commas. A topic is a
-        /// subject such as `VmPoweredOnEvent`; `*` stands for any characters.
+        /// subject such as `VmPoweredOnEvent`; `*` stands for any characters. With `extensions:
+        /// {severity: true}` or `{category: true}` a topic can also be `severity:error`,
+        /// `severity:warning`, `severity:info` or `severity:user`: vCenter's category of the event.
         pub topic_annotation: String = key("topicAnnotation", TEXT).or("topic");
         /// Namespaces of the gateway to look for functions in. Default: all.
         pub namespaces: Vec<String> = key("namespaces", FieldType::List(&TEXT));

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cloudevents::topic::{Topic, dotted};
-use crate::event::Category;
+use crate::cloudevents::topic::{SEVERITY_TOPICS, Topic, dotted};
+use crate::event::{Category, Severity};
 use crate::limits::{FUNCTIONS_MAX, TOPIC_CACHE_MAX};
 
 /// The number of a function at its gateway: the n-th function ever seen is n.
@@ -33,6 +33,15 @@ pub struct Function {
     /// True for `/async-function/`, false for `/function/`; `None` leaves it to the settings.
     pub asynchronous: Option<bool>,
     pub topics: Vec<Topic>,
+}
+
+impl Function {
+    /// Returns true if a topic names a severity.
+    pub fn names_severity(&self) -> bool {
+        let names_it =
+            |topic: &Topic| matches!(topic, Topic::Exact(name) if SEVERITY_TOPICS.contains(&&**name));
+        self.topics.iter().any(names_it)
+    }
 }
 
 /// All functions with topics, at one point in time.
@@ -88,6 +97,16 @@ impl TopicMap {
         }
         map.functions = functions;
         map
+    }
+
+    /// Returns true if a topic names a severity.
+    pub fn has_severity_topics(&self) -> bool {
+        SEVERITY_TOPICS.iter().any(|topic| self.exact.contains_key(*topic))
+    }
+
+    /// The functions with a topic for this severity.
+    pub fn with_severity(&self, severity: Severity) -> &[FunctionId] {
+        self.exact.get(SEVERITY_TOPICS[severity as usize]).map_or(&[], Vec::as_slice)
     }
 
     /// The functions that want an event with one of these names. Sorted, without duplicates.
@@ -276,6 +295,26 @@ mod tests {
     fn names(lookup: &mut TopicLookup, category: Category, subject: &str) -> Vec<String> {
         let ids = Arc::clone(lookup.functions(category, subject));
         ids.iter().map(|id| lookup.map.function(*id).unwrap().name.to_string()).collect()
+    }
+
+    #[test]
+    fn topics_may_name_a_severity() {
+        let listed = vec![
+            function("errors", "VmPoweredOnEvent, severity:error"),
+            function("all", "*"),
+            function("star", "severity:*"),
+        ];
+        let map = Catalog::default().step(Instant::now(), listed, Duration::ZERO).unwrap().map;
+        assert!(map.has_severity_topics());
+        let names = |severity| {
+            map.with_severity(severity).iter().map(|id| &*map.function(*id).unwrap().name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Severity::Error), ["errors"]);
+        assert!(names(Severity::Warning).is_empty());
+        for (word, topic) in Severity::WORDS.into_iter().zip(SEVERITY_TOPICS) {
+            assert_eq!(topic, format!("severity:{word}"));
+        }
+        assert!(!TopicMap::default().has_severity_topics());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Reads the severities of the vCenter's event types for [`crate::event::severity`]: before the first
-//! event of a session, and again every hour. This is done only if a route or a processor uses them.
+//! Reads the severities of the vCenter's event types for [`crate::event::severity`].
 //!
-//! A failure does not keep the source from reading. The severities that were read last stay in use.
+//! They are read before the first event, and again every hour. This is done only if a route or a
+//! processor uses them. A failure does not keep the source from reading events, and the severities
+//! that were read last stay in use.
 
 use std::sync::{Mutex, PoisonError};
 
