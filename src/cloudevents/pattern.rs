@@ -24,11 +24,22 @@ pub fn asks_for_severity(pattern: &Value) -> bool {
 pub struct PatternScratch<'a> {
     id: [u8; uuid::fmt::Hyphenated::LENGTH],
     extensions: Vec<(&'a str, ExtensionValue<'a>)>,
+    /// True if a pattern asks for the severity of a vCenter event.
+    severity: bool,
+}
+
+impl PatternScratch<'_> {
+    /// Buffers for patterns of which one asks for the severity if `severity` is true, see
+    /// [`asks_for_severity`].
+    pub fn new(severity: bool) -> Self {
+        let id = [0; uuid::fmt::Hyphenated::LENGTH];
+        PatternScratch { id, extensions: Vec::new(), severity }
+    }
 }
 
 impl Default for PatternScratch<'_> {
     fn default() -> Self {
-        PatternScratch { id: [0; uuid::fmt::Hyphenated::LENGTH], extensions: Vec::new() }
+        PatternScratch::new(false)
     }
 }
 
@@ -45,7 +56,7 @@ pub fn pattern_event<'s, 'a: 's>(
     let time = if needs.time { batch.text(record.created_text) } else { "" };
     scratch.extensions.clear();
     let Some(own) = batch.attributes(record) else {
-        if needs.extensions
+        if scratch.severity
             && let Some(severity) = severity::known(batch.source.instance_uuid).of(batch, record)
         {
             scratch.extensions.extend([

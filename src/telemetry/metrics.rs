@@ -146,7 +146,7 @@ Metrics to look at first:
 | Did a target miss events? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (lost, and only if `overflow.policy` says so) |
 | Does a target fall behind? | `event_router_destination_oldest_event_age_seconds`: seconds at rest; `event_router_destination_backlog_events`: how many events wait |
 | How long does an event take? | `event_router_destination_delivery_seconds`: from its creation in vCenter to the acknowledgement |
-| Does a route match anything? | `event_router_route_matched_events_total` |
+| Does a route match anything? | `event_router_route_matched_events_total`; `event_router_route_expired_events_total` if its `maxAge` leaves events out |
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
 | Does a target keep refusing events? | `event_router_destination_refuses_all`: 1 if it refuses all; `event_router_destination_parked_lanes`: with `ordering: entity`, the number of entities whose events wait behind a refused one |
 | Do dead letters run out of room? | `event_router_destination_dead_letter_bytes` divided by `event_router_destination_dead_letter_limit_bytes`; the router warns at 80% |

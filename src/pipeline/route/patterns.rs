@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::cloudevents::{PatternScratch, pattern_event};
+use crate::cloudevents::{PatternScratch, asks_for_severity, pattern_event};
 use crate::event::{Batch, Selection};
 use crate::pipeline::settings::RouteSettings;
 use eventpattern::{Matcher, Needs, PatternError, PatternId, PatternSet, Root};
@@ -12,6 +12,7 @@ use eventpattern::{Matcher, Needs, PatternError, PatternId, PatternSet, Root};
 pub(super) struct Patterns {
     matcher: Matcher,
     needs: Needs,
+    asks_for_severity: bool,
     matched: Vec<PatternId>,
     /// By route.
     taken: Vec<Selection>,
@@ -25,6 +26,7 @@ impl Patterns {
         let set = PatternSet::compile(Root::CloudEvent, &patterns)?;
         Ok((!set.is_empty()).then(|| Patterns {
             needs: set.needs(),
+            asks_for_severity: patterns.iter().any(|(_, pattern)| asks_for_severity(pattern)),
             matcher: Arc::new(set).matcher(),
             matched: Vec::new(),
             taken: vec![Selection::EMPTY; routes.len()],
@@ -34,7 +36,7 @@ impl Patterns {
     /// Finds the events of `offered` that each route takes.
     pub fn step(&mut self, batch: &Batch, offered: &Selection) {
         self.taken.fill(Selection::EMPTY);
-        let mut scratch = PatternScratch::default();
+        let mut scratch = PatternScratch::new(self.asks_for_severity);
         for i in offered.iter() {
             self.matcher.matches(&pattern_event(batch, i, self.needs, &mut scratch), &mut self.matched);
             for route in &self.matched {
