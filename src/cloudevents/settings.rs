@@ -97,9 +97,9 @@ settings! {
             key("vsphereapiversion", FLAG).or("false").also(&["vsphereApiVersion"]);
         /// `eventclass`: `event`, `eventex` or `extendedevent`.
         pub eventclass: bool = key("eventclass", FLAG).or("false").also(&["eventClass"]);
-        /// `severitytext` and `severitynumber` of the CloudEvents extension for severity: `INFO` and
-        /// 9 for vCenter's categories info and user, `WARN` and 13 for warning, `ERROR` and 17 for
-        /// error. An event of an unknown category has neither.
+        /// `severitytext` and `severitynumber` of the CloudEvents extension for severity: `INFO`
+        /// and 9 for vCenter's categories info and user, `WARN` and 13 for warning, `ERROR` and 17
+        /// for error. An event of an unknown category has neither.
         pub severity: bool = key("severity", FLAG).or("false");
         /// `category`: vCenter's own word for it, `info`, `warning`, `error` or `user`.
         pub category: bool = key("category", FLAG).or("false");

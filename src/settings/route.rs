@@ -61,9 +61,9 @@ settings! {
         /// vCenter's categories of events to send. Short for `{category: [error, …, {exists:
         /// false}]}` in the pattern, so events of an unknown category are sent too. Default: all.
         severity: Vec<String> = key("severity", SEVERITIES).also(&["severities"]);
-        /// Longest time from the creation of an event in vCenter to its reading by the router. Older
-        /// events are counted and not sent, so a target gets no old alarms after an outage of the
-        /// router. The clocks of both machines must agree. Default: no limit.
+        /// Longest time from the creation of an event to its reading by the router. Older events
+        /// are counted and not sent, so a target gets no old alarms after an outage of the router.
+        /// The clocks of both machines must agree. Default: no limit.
         max_age: Option<Duration> = key("maxAge", duration(SECOND, 365 * DAY));
         /// Names of processors.
         processors: Vec<String> = key("processors", NAMES).required().also(&["processor", "to"]);
