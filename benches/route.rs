@@ -58,7 +58,7 @@ fn functions(criterion: &mut Criterion) {
         let change = Catalog::default().step(Instant::now(), listed(count, 0, &subjects), Duration::ZERO);
         let (_sender, topics) = watch::channel(change.expect("the first map").map);
         let mut destinations = Destinations::default();
-        let selector: Box<dyn Selector> = Box::new(FunctionSelector::new(topics));
+        let selector: Box<dyn Selector> = Box::new(FunctionSelector::new(topics, false));
         let mut route =
             Route::new(&routes, [("fn", Some(selector))], &mut destinations).expect("no patterns");
         let routed = route.step(&batch, &[], &mut destinations);

@@ -165,9 +165,14 @@ impl Envelope {
             fragments: self.fragments(&batch.source),
             batch,
             time: rfc3339(batch.produced_us),
-            severities: (self.options.extensions.needs_severity())
-                .then(|| severity::known(batch.source.instance_uuid)),
+            severities: self.severities(batch),
         }
+    }
+
+    /// The severities of the vCenter's event types, if an attribute follows from them.
+    fn severities(&self, batch: &Batch) -> Option<Arc<TypeSeverities>> {
+        let needed = self.options.extensions.needs_severity();
+        needed.then(|| severity::known(batch.source.instance_uuid))
     }
 
     /// The fragments of a source, rendered now if they are not known yet.

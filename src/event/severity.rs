@@ -6,7 +6,7 @@
 //! ```
 //!
 //! vCenter sorts its event types into the categories info, warning, error and user. A source reads
-//! the categories of its vCenter once a session and again from time to time, and stores them here
+//! the categories of its vCenter before the first event and again every hour, and stores them here
 //! with [`learn`]. They are kept for the process by the vCenter's instanceUuid, because events also
 //! come back from the store, where they have no link to a running source.
 //!
@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
-use super::limits::EVENT_TYPES_MAX;
+use super::limits::{EVENT_TYPES_MAX, SEVERITY_VCENTERS_MAX};
 use super::{Batch, Record};
 use vsphere::Category;
 
@@ -76,9 +76,11 @@ impl Severity {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TypeSeverities(FxHashMap<Box<str>, Severity>);
 
-/// The severities by instanceUuid. The list has an entry for each configured vCenter at most, and
-/// is replaced when one was read.
-static KNOWN: LazyLock<ArcSwap<Vec<(Uuid, Arc<TypeSeverities>)>>> = LazyLock::new(ArcSwap::default);
+/// The severities by instanceUuid, the one that was read last at the end. The list is replaced when
+/// one was read.
+static KNOWN: LazyLock<ArcSwap<Vec<ByVcenter>>> = LazyLock::new(ArcSwap::default);
+
+type ByVcenter = (Uuid, Arc<TypeSeverities>);
 
 impl TypeSeverities {
     /// The severity of event `record` of `batch`; `None` if it is unknown, and for an event that
@@ -118,7 +120,12 @@ pub fn learn(instance: Uuid, severities: TypeSeverities) {
     let severities = Arc::new(severities);
     KNOWN.rcu(|known| {
         let others = known.iter().filter(|(other, _)| *other != instance).cloned();
-        others.chain([(instance, Arc::clone(&severities))]).collect::<Vec<_>>()
+        let mut next: Vec<ByVcenter> = others.collect();
+        if next.len() == SEVERITY_VCENTERS_MAX {
+            next.remove(0);
+        }
+        next.push((instance, Arc::clone(&severities)));
+        next
     });
 }
 
