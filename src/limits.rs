@@ -13,6 +13,7 @@ mod lanes;
 mod logs;
 mod processors;
 mod push;
+mod reload;
 mod seen;
 mod text;
 
@@ -25,6 +26,7 @@ pub use lanes::*;
 pub use logs::*;
 pub use processors::*;
 pub use push::*;
+pub use reload::*;
 pub use seen::*;
 pub use text::*;
 
@@ -152,11 +154,11 @@ pub const fn batches_max(memory: usize, sources: usize) -> usize {
 /// Messages in the queue of the core thread. Each source has one at a time (`Begin`, `Loaded` and
 /// `Begun` follow each other). Then come the waiting replays, and one each of `Settled` (of all
 /// drivers), `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a
-/// time), `DeadLettersKept` (one upkeep at a time), and the replies to the jobs of undecided
-/// processors. `Finish` always has room. With 64 sources and 10 processors: 64 + 64 + 4 + 10 * 2 =
-/// 152.
+/// time), `DeadLettersKept` (one upkeep at a time), `PrepareReload` or `Reload` (one reload at a
+/// time), and the replies to the jobs of undecided processors. `Finish` always has room. With room
+/// for 128 sources and 74 processors: 128 + 64 + 5 + 74 * 2 = 345.
 pub const fn control_messages_max(sources: usize, processors: usize) -> usize {
-    sources + REPLAYS_QUEUED_MAX + 4 + processors * UNDECIDED_JOBS_MAX
+    sources + REPLAYS_QUEUED_MAX + 5 + processors * UNDECIDED_JOBS_MAX
 }
 /// Replays of dead letters that wait for the core thread: enough to keep it busy while the next one
 /// is read from the store.
@@ -170,9 +172,10 @@ pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
     batches_max(memory, sources) + REPLAYS_MAX + OWN_MESSAGES_MAX
 }
 /// Messages that the jobs of one driver cause: 1 `Appended`, 2 `Fetched` (of the main spool and of
-/// one lane's), 1 `SpoolMeasured`, [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 `RowsAdded`,
-/// `Adoptions` and `AdoptionEnds` each (which are coalesced). `Stop` has a place of its own.
-pub const OWN_MESSAGES_MAX: usize = 1 + 2 + 1 + REMOVALS_MAX + 1 + 3;
+/// one lane's), 1 `SpoolMeasured`, [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of
+/// `RowsAdded`, `Adoptions`, `AdoptionEnds` and `Policy` (which are coalesced). `Stop` and `Retire`
+/// share a place of their own.
+pub const OWN_MESSAGES_MAX: usize = 1 + 2 + 1 + REMOVALS_MAX + 1 + 4;
 /// Removals of spool rows that one driver has in flight: one, one ahead of the append, and one
 /// ahead of each of the two reads.
 pub const REMOVALS_MAX: usize = 1 + 1 + 2;
@@ -183,11 +186,11 @@ pub const DRIVER_JOBS_MAX: usize = 1 + 2 + 1 + REMOVALS_MAX + 1 + 2 * 2;
 /// Jobs at the storage thread apart from those of drivers ([`DRIVER_JOBS_MAX`] each). Each source
 /// has one (its checkpoint is loaded, or its first one is written), and those of its inbox
 /// ([`INBOX_JOBS_MAX`]). Then come one checkpoint, one
-/// group of unreadable events, one upkeep of the dead letters and two jobs at the end, the jobs of
-/// operators, the ends of replays, and the jobs of undecided processors.
+/// group of unreadable events, one upkeep of the dead letters and two jobs at the end, two jobs of
+/// a reload, the jobs of operators, the ends of replays, and the jobs of undecided processors.
 pub const fn store_jobs_max(sources: usize, processors: usize) -> usize {
     sources * (1 + INBOX_JOBS_MAX)
-        + 5
+        + 7
         + DEAD_LETTER_COMMAND_JOBS_MAX
         + REPLAYS_MAX
         + processors * UNDECIDED_JOBS_MAX
@@ -476,16 +479,6 @@ pub const AWS_ORIGINS_MAX: usize = 8;
 /// Time that an access key from a file is used before the file is read again. The SDK asks for a
 /// new one 10 s before the end.
 pub const ACCESS_KEY_AGE_MAX: Duration = Duration::from_secs(300);
-
-/// Commands over the control socket that the router executes at a time.
-pub const CONTROL_CONNECTIONS_MAX: usize = 8;
-/// Bytes of such a command: a filter with a few texts.
-pub const CONTROL_REQUEST_BYTES_MAX: u64 = 64 << 10;
-/// Time between a connection to the control socket and the end of its command.
-pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait after the control socket could not accept a connection, such as when file descriptors ran
-/// out.
-pub const CONTROL_RETRY: Duration = Duration::from_secs(1);
 
 /// Bytes of a recorded page that the command `decode` decodes at a time: 2,800 events of 743 bytes.
 /// With their JSON they fit a processor's cache.

@@ -13,6 +13,9 @@
 //!   {"replayTo": {"filter": {FILTER}, "destination": "…"}}  ─►  the same
 //!   {"drop": {FILTER}}    ─►  {"dropped": 12}
 //!                             {"done": null}
+//!   {"reload": {…}}       ─►  {"reloaded": [{"action": "changed", "part": "…"}, …]}
+//!                             {"done": null}
+//!                             or {"invalid": "…"}, {"done": null}
 //!   any request that fails    {"error": "…"} as the last line
 //! ```
 //!
@@ -31,13 +34,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::limits::{
     CONTROL_CONNECTIONS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_TIMEOUT, CONTROL_RETRY,
 };
 use crate::pipeline::replay::{DeadLetters, Replayed};
+use crate::settings::changes::Changes;
 use crate::state::DeadLetterFilter;
 use crate::supervise::{Part, PartKind, Supervisor};
 
@@ -58,6 +62,36 @@ pub enum ControlRequest {
     ReplayTo { filter: DeadLetterFilter, destination: String },
     /// Delete these dead letters.
     Drop(DeadLetterFilter),
+    /// Apply another configuration, or say what that would change.
+    Reload(ReloadWhat),
+}
+
+/// The configuration of a reload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReloadWhat {
+    /// Apply the router's own file.
+    Apply,
+    /// Compare the router's own file with the running configuration.
+    DryRun,
+    /// Compare this text with the running configuration. Messages refer to it as `name`.
+    Compare { name: PathBuf, text: String },
+}
+
+/// A reload that somebody waits for.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    pub what: ReloadWhat,
+    pub answer: oneshot::Sender<Result<Changes, ReloadRefusal>>,
+}
+
+/// The reason why a configuration was not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadRefusal {
+    /// The configuration has these errors.
+    Invalid(String),
+    /// The router could not apply it.
+    Failed(String),
 }
 
 /// One line of an answer.
@@ -66,6 +100,9 @@ pub enum ControlRequest {
 pub enum ControlAnswer {
     Replayed(Replayed),
     Dropped(u64),
+    Reloaded(Changes),
+    /// The errors of a configuration. Nothing has changed.
+    Invalid(String),
     Done,
     Error(String),
 }
@@ -100,6 +137,13 @@ fn socket_path(dir: &Path, name: &str) -> io::Result<SocketPath> {
     Ok(SocketPath { path, _directory: Some(directory) })
 }
 
+/// The parts of the router that carry out requests.
+#[derive(Clone)]
+struct Orders {
+    letters: DeadLetters,
+    reloads: mpsc::Sender<ReloadRequest>,
+}
+
 /// The router's side of the socket. Dropping it ends every connection and removes the socket.
 #[derive(Debug)]
 pub struct ControlSocket {
@@ -110,15 +154,23 @@ pub struct ControlSocket {
 impl ControlSocket {
     /// Opens the socket in the data directory `dir` and serves it. This process must own the
     /// directory. Must run within a tokio runtime.
-    pub fn serve(dir: &Path, letters: DeadLetters, supervisor: &Supervisor) -> Result<Self, ControlError> {
+    ///
+    /// `reloads` gets the requests to reload; the receiver serves one after the other.
+    pub fn serve(
+        dir: &Path,
+        letters: DeadLetters,
+        reloads: mpsc::Sender<ReloadRequest>,
+        supervisor: &Supervisor,
+    ) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
         let listener =
             bind(dir).map_err(|cause| ControlError::Socket { doing: "open", path: path.clone(), cause })?;
         let listener = Arc::new(listener);
+        let orders = Orders { letters, reloads };
         let life = move || {
-            let (listener, letters) = (Arc::clone(&listener), letters.clone());
+            let (listener, orders) = (Arc::clone(&listener), orders.clone());
             async move {
-                accept(&listener, letters).await;
+                accept(&listener, orders).await;
                 ControlFlow::Continue(())
             }
         };
@@ -161,7 +213,7 @@ fn may_command(peer: u32, own: u32) -> bool {
 /// Accepts connections of the router's own user and of root, at most [`CONTROL_CONNECTIONS_MAX`] at
 /// a time. The user is the effective one of this process. Who owns the socket's file does not
 /// matter, since root can give it to another user.
-async fn accept(listener: &UnixListener, letters: DeadLetters) {
+async fn accept(listener: &UnixListener, orders: Orders) {
     let own = rustix::process::geteuid().as_raw();
     let seats = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
@@ -170,9 +222,9 @@ async fn accept(listener: &UnixListener, letters: DeadLetters) {
         match listener.accept().await {
             // The mode of the file allows the same users, unless somebody changed it.
             Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| may_command(peer.uid(), own)) => {
-                let letters = letters.clone();
+                let orders = orders.clone();
                 connections.spawn(async move {
-                    serve(stream, letters).await;
+                    serve(stream, orders).await;
                     drop(seat);
                 });
             }
@@ -187,16 +239,16 @@ async fn accept(listener: &UnixListener, letters: DeadLetters) {
 }
 
 /// Serves one connection: reads the request, carries it out, writes the answers as they come.
-async fn serve(stream: UnixStream, letters: DeadLetters) {
+async fn serve(stream: UnixStream, orders: Orders) {
     let (read, mut write) = stream.into_split();
     // Unbounded is safe: the replays' own budget bounds the answers in it.
     let (answers, mut lines) = mpsc::unbounded_channel();
     // This future owns the sender, so that the writer below ends after the last answer.
     let answer = async move {
         let last = match request(read).await {
-            Ok(request) => match carry_out(request, &letters, &answers).await {
+            Ok(request) => match carry_out(request, &orders, &answers).await {
                 Ok(()) => ControlAnswer::Done,
-                Err(error) => ControlAnswer::Error(error.to_string()),
+                Err(error) => ControlAnswer::Error(error),
             },
             Err(error) => ControlAnswer::Error(error),
         };
@@ -230,24 +282,35 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<ControlReque
 
 async fn carry_out(
     request: ControlRequest,
-    letters: &DeadLetters,
+    Orders { letters, reloads }: &Orders,
     answers: &mpsc::UnboundedSender<ControlAnswer>,
-) -> Result<(), crate::pipeline::replay::ReplayError> {
+) -> Result<(), String> {
     match request {
         ControlRequest::Replay(filter) => {
             tracing::info!(which = %filter, "replaying dead letters on request");
             let tell = |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok();
-            letters.replay(&filter, None, tell).await
+            letters.replay(&filter, None, tell).await.map_err(|error| error.to_string())
         }
         ControlRequest::ReplayTo { filter, destination } => {
             tracing::info!(which = %filter, %destination, "replaying dead letters to another destination on request");
             let tell = |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok();
-            letters.replay(&filter, Some(&destination), tell).await
+            letters.replay(&filter, Some(&destination), tell).await.map_err(|error| error.to_string())
         }
         ControlRequest::Drop(filter) => {
-            let dropped = letters.remove(&filter).await?;
+            let dropped = letters.remove(&filter).await.map_err(|error| error.to_string())?;
             tracing::warn!(which = %filter, dropped, "dropped dead letters on request");
             let _ = answers.send(ControlAnswer::Dropped(dropped));
+            Ok(())
+        }
+        ControlRequest::Reload(what) => {
+            let (answer, wait) = oneshot::channel();
+            let is_sent = reloads.send(ReloadRequest { what, answer }).await.is_ok();
+            let answer = if is_sent { wait.await.ok() } else { None };
+            let _ = answers.send(match answer.ok_or("the router stopped")? {
+                Ok(changes) => ControlAnswer::Reloaded(changes),
+                Err(ReloadRefusal::Invalid(errors)) => ControlAnswer::Invalid(errors),
+                Err(ReloadRefusal::Failed(reason)) => return Err(reason),
+            });
             Ok(())
         }
     }

@@ -28,7 +28,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::stats::Stats;
+use self::stats::{Began, Stats};
 pub use self::view::View;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, REASON_BYTES_MAX};
 use crate::net::listener::{
@@ -60,8 +60,8 @@ const SERVING: Serving = Serving { name: "admin", connections_max: ADMIN_CONNECT
 
 /// The data that the pages are made of.
 struct AdminState {
-    view: View,
-    stats: Stats,
+    view: watch::Receiver<View>,
+    began: Began,
     prometheus: PrometheusHandle,
     supervisor: Supervisor,
 }
@@ -95,9 +95,14 @@ impl Listener {
     }
 
     /// Serves until the process ends.
-    pub async fn serve(self, view: View, prometheus: PrometheusHandle, supervisor: Supervisor) {
-        let (stats, watched) = (Stats::new(&view), supervisor.clone());
-        let shared = Arc::new(AdminState { stats, view, prometheus, supervisor: watched });
+    pub async fn serve(
+        self,
+        view: watch::Receiver<View>,
+        prometheus: PrometheusHandle,
+        supervisor: Supervisor,
+    ) {
+        let watched = supervisor.clone();
+        let shared = Arc::new(AdminState { began: Began::now(), view, prometheus, supervisor: watched });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
@@ -132,7 +137,8 @@ async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
 /// Ready means that every source made its first attempt. A failed attempt counts, so that one dead
 /// vCenter of many does not take the appliance out of service.
 async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
-    let reports = shared.view.sources.iter().map(|(name, source)| (name, source.report()));
+    let view = shared.view.borrow().clone();
+    let reports = view.sources.iter().map(|(name, source)| (name, source.report()));
     let mut ready = true;
     let sources: Vec<_> = reports
         .map(|(name, report)| {
@@ -141,9 +147,9 @@ async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
         })
         .collect();
     // A gateway that is away does not count either, since its events wait on disk.
-    let config = &shared.view.config;
+    let config = &view.config;
     let undecided = config.processors.iter().enumerate().filter_map(|(at, processor)| {
-        let reason = match shared.view.registries.get(at) {
+        let reason = match view.registries.get(view.registry_slots[at]) {
             RegistryState::Live => return None,
             RegistryState::Unknown => UNKNOWN,
             RegistryState::Moving => "events that waited for its functions or rules are being moved",
@@ -168,12 +174,16 @@ fn reason(report: &SourceReport) -> Option<String> {
 async fn metrics(State(shared): State<Arc<AdminState>>) -> Response {
     let is_healthy = shared.supervisor.health() == ProcessHealth::Healthy;
     metrics::gauge!(names::HEALTHY).set(f64::from(u8::from(is_healthy)));
-    collect(&shared.view);
+    collect(&shared.view.borrow().clone());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], names::page(&shared.prometheus)).into_response()
 }
 
 async fn old_stats(State(shared): State<Arc<AdminState>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], shared.stats.page()).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
+        Stats::new(shared.view.borrow().clone(), shared.began).page(),
+    )
+        .into_response()
 }
 
 /// Copies the sources' own counters into the metrics, which happens only when somebody reads them.

@@ -17,7 +17,6 @@
 //! it always was. Where a configuration has several of a kind, each entry has its own name.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -26,24 +25,33 @@ use serde_json::{Map, Value, json};
 use super::View;
 use crate::limits::REASON_BYTES_MAX;
 use crate::outside;
-use crate::processor::counted::{Invocations, Tally};
+use crate::processor::counted::Tally;
 use crate::settings::{ConfigFormat, ProcessorKind};
-use crate::telemetry::metrics::SourceMetrics;
 
 /// The data of the page.
 pub(super) struct Stats {
-    format: ConfigFormat,
+    view: View,
     /// By index: name in the page, address.
     sources: Vec<(String, String)>,
     processors: Vec<(String, String)>,
-    counted: Arc<[SourceMetrics]>,
-    invocations: Arc<[Arc<Invocations>]>,
-    began: Instant,
-    started: Timestamp,
+    began: Began,
+}
+
+/// The start of the listener.
+#[derive(Clone, Copy)]
+pub(super) struct Began {
+    at: Instant,
+    time: Timestamp,
+}
+
+impl Began {
+    pub fn now() -> Self {
+        Began { at: Instant::now(), time: Timestamp::now() }
+    }
 }
 
 impl Stats {
-    pub fn new(view: &View) -> Self {
+    pub fn new(view: View, began: Began) -> Self {
         let config = &view.config;
         let source = |source: &crate::settings::SourceConfig| {
             let kind = source_kind(source.kind.word(), config.format);
@@ -55,13 +63,10 @@ impl Stats {
             (processor.name.clone(), kind, outside::escaped(&address).into_owned())
         };
         Stats {
-            format: config.format,
             sources: named(config.sources.iter().map(source).collect()),
             processors: named(config.processors.iter().map(processor).collect()),
-            counted: Arc::clone(&view.source_metrics),
-            invocations: Arc::clone(&view.invocations),
-            began: Instant::now(),
-            started: Timestamp::now(),
+            view,
+            began,
         }
     }
 
@@ -76,7 +81,7 @@ impl Stats {
             "memstats": memory(),
             "system.allLoad": {"Load1": load[0], "Load5": load[1], "Load15": load[2]},
             "system.lastLoad": load[0],
-            "system.numberOfSeconds": self.began.elapsed().as_secs(),
+            "system.numberOfSeconds": self.began.at.elapsed().as_secs(),
             "system.programName": arguments.first(),
             "vmware.event.router.stats": self.entries(),
         })
@@ -85,8 +90,8 @@ impl Stats {
 
     fn entries(&self) -> Value {
         let mut entries = Map::new();
-        let seconds = self.began.elapsed().as_secs_f64();
-        for ((name, address), counted) in self.sources.iter().zip(&*self.counted) {
+        let seconds = self.began.at.elapsed().as_secs_f64();
+        for ((name, address), counted) in self.sources.iter().zip(&*self.view.source_metrics) {
             let events = counted.events.get();
             let mut entry = self.entry(("EventProvider", "stream"), address);
             entry.insert("events_total".into(), events.into());
@@ -94,7 +99,7 @@ impl Stats {
             entry.insert("events_per_sec".into(), ((events as f64 / seconds * 100.0).round() / 100.0).into());
             entries.insert(name.clone(), entry.into());
         }
-        for ((name, address), invocations) in self.processors.iter().zip(&*self.invocations) {
+        for ((name, address), invocations) in self.processors.iter().zip(&*self.view.invocations) {
             let mut entry = self.entry(("EventProcessor", "processor"), address);
             let invocations: Map<String, Value> = invocations
                 .snapshot()
@@ -113,18 +118,18 @@ impl Stats {
     /// The members that entries of sources and processors share. `kind` is the entry's kind in the
     /// words of later and of earlier releases.
     fn entry(&self, kind: (&str, &str), address: &str) -> Map<String, Value> {
-        let pairs = match self.format {
+        let pairs = match self.view.config.format {
             ConfigFormat::JsonArray => [("provider_type", kind.1.to_owned()), ("name", address.to_owned())],
             ConfigFormat::V1alpha1 | ConfigFormat::Native => {
                 [("type", kind.0.to_owned()), ("address", address.to_owned())]
             }
         };
-        let started = [("started", self.started.to_string())];
+        let started = [("started", self.began.time.to_string())];
         pairs.into_iter().chain(started).map(|(key, value)| (key.to_owned(), value.into())).collect()
     }
 
     fn invocation(&self, tally: Tally) -> Value {
-        match self.format {
+        match self.view.config.format {
             ConfigFormat::JsonArray => (tally.successes + tally.failures).into(),
             ConfigFormat::V1alpha1 | ConfigFormat::Native => {
                 json!({"SuccessCount": tally.successes, "FailureCount": tally.failures})

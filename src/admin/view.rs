@@ -8,7 +8,7 @@ use crate::settings::Config;
 use crate::source::Observed;
 use crate::telemetry::metrics::SourceMetrics;
 
-/// A running router as its operator sees it. Cheap to clone.
+/// A running router as its operator sees it. Cheap to clone. A reload makes another one.
 #[derive(Clone)]
 pub struct View {
     /// Name and report of each source.
@@ -19,4 +19,6 @@ pub struct View {
     /// By processor index; all zero if the admin listener is turned off.
     pub invocations: Arc<[Arc<Invocations>]>,
     pub registries: Arc<Registries>,
+    /// The place of each processor in `registries`, by processor index.
+    pub registry_slots: Arc<[usize]>,
 }

@@ -7,21 +7,24 @@
 //!                                                         events may not wait on disk
 //! stop:   sources ─► pipeline ─► store                    sources first, so that it can drain
 //! ```
+//!
+//! A reload applies another configuration while the router runs, see [`reload`].
 
 mod build;
 pub mod pipeline_settings;
+pub mod reload;
 
 pub use self::build::{BuildError, build};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::Discriminant;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::View;
@@ -31,10 +34,10 @@ use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, Processor};
-use crate::settings::{Config, OverflowPolicy, Payload, ProcessorConfig, SourceConfig, StateLocation};
-use crate::source::SourceParts;
+use crate::settings::{Config, OverflowPolicy, ProcessorConfig, ProcessorKind, SourceConfig, StateLocation};
+use crate::source::{Intake, Observed, SourceParts};
 use crate::state::{Bounds, EphemeralDir, Store, StoreError, remove_ephemeral_leftovers};
-use crate::supervise::limits::{SOURCE_STOP_SHARE, STOP_END_MAX};
+use crate::supervise::limits::{SOURCE_ABORT_MAX, SOURCE_STOP_SHARE, STOP_END_MAX};
 use crate::supervise::{Part, PartKind, Supervisor};
 
 /// The router could not start.
@@ -52,16 +55,46 @@ pub enum RouterError {
 pub struct Router {
     supervisor: Supervisor,
     pipeline: Pipeline,
-    sources: JoinSet<()>,
-    stop: watch::Sender<bool>,
-    processors: Vec<Arc<dyn Processor>>,
-    view: View,
-    shutdown_timeout: Duration,
+    /// The configuration that runs.
+    config: Arc<Config>,
+    /// By index in the configuration.
+    sources: Vec<RunningSource>,
+    processors: Processors,
+    /// The types of processors that reloads have removed, by name.
+    removed: BTreeMap<String, Discriminant<ProcessorKind>>,
+    view: watch::Sender<View>,
     /// Removes the state of an ephemeral run when it is dropped.
     ephemeral: Option<EphemeralDir>,
     state_dir: PathBuf,
     /// Each source with the position at which it starts.
     positions: Vec<String>,
+}
+
+/// A source and its task.
+struct RunningSource {
+    name: String,
+    observed: Arc<dyn Observed>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl RunningSource {
+    /// Tells the source to stop.
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for the end of a source that was told to stop, and aborts it at the deadline. The
+    /// pages of an aborted source stay unsettled.
+    async fn ended_by(self, until: Instant) {
+        let mut task = self.task;
+        if tokio::time::timeout_at(until, &mut task).await.is_err() {
+            tracing::warn!(source = %self.name, "this source does not stop; abandoning its session");
+            task.abort();
+            // A task that hangs in its turn ends at its next one, if ever.
+            let _ = tokio::time::timeout(SOURCE_ABORT_MAX, task).await;
+        }
+    }
 }
 
 impl Router {
@@ -89,7 +122,6 @@ impl Router {
 
     /// `reads`: start the sources and deliver from the spools.
     fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
-        let Processors { all: processors, invocations } = processors;
         let supervisor = Supervisor::default();
         // Open the store.
         let (ephemeral, store) = match &config.state {
@@ -107,16 +139,14 @@ impl Router {
         // Start the processors. Each learns first which functions had events before the restart.
         let sources = config.sources.iter().map(|source| &source.name).filter(|_| reads);
         let known = store.reader().destinations(sources)?;
-        for (settings, processor) in config.processors.iter().zip(&processors) {
+        for (settings, processor) in config.processors.iter().zip(&processors.all) {
             processor.restore(functions(&settings.name, &known));
             Arc::clone(processor).start(&supervisor, &settings.name);
         }
-        let ready_by_source: Vec<_> =
-            (0..config.sources.len()).map(|source| RegistryWait::of(&config, source, &processors)).collect();
         // Start the pipeline.
         let mut pipeline = Pipeline::start(Parts {
             settings: pipeline_settings::pipeline(&config),
-            processors: processors.clone(),
+            processors: processors.all.clone(),
             store,
             parse_threads: parse_threads(),
             spools: reads,
@@ -126,53 +156,20 @@ impl Router {
             pipeline.is_ephemeral();
         }
         // Start the sources.
-        let payloads = config.processors.iter().map(|processor| processor.delivery.envelope.payload);
-        let wants_xml = payloads.into_iter().any(|payload| payload == Payload::Xml);
-        let (stop, stopped) = watch::channel(false);
-        let mut sources = JoinSet::new();
-        let mut statuses = Vec::new();
-        let all_sources = config.sources.iter().zip(ready_by_source).enumerate();
-        for (at, (source, processors)) in all_sources.filter(|_| reads) {
-            let kind = source.kind.as_type();
-            let part =
-                Part::new(PartKind::Source, format!("source/{}", source.name)).slower_by(kind.longest_call());
-            let started = kind.start(SourceParts {
-                name: source.name.clone(),
-                intake: pipeline.intake(at),
-                ready: processors.wait(source.name.clone()).boxed(),
-                shutdown: stopped.clone(),
-                sources: config.sources.len(),
-                wants_xml,
-                wants_severities: pipeline_settings::wants_severities(&config),
-            });
-            statuses.push((source.name.clone(), started.observed()));
-            let again = Arc::clone(&started);
-            let life = move || {
-                let source = Arc::clone(&started);
-                async move {
-                    source.run().await;
-                    ControlFlow::Break(())
-                }
-            };
-            sources.spawn(supervisor.clone().restarted(part, life, move |end| again.task_ended(end)));
-        }
-        let shutdown_timeout = config.shutdown_timeout;
-        let view = View {
-            sources: statuses.into(),
-            config,
-            source_metrics: pipeline.source_metrics(),
-            invocations: invocations.into(),
-            registries: pipeline.registries(),
-        };
-        let state_dir = dir;
+        let numbers = if reads { 0..config.sources.len() } else { 0..0 };
+        let sources: Vec<RunningSource> = numbers
+            .map(|at| start_source(&config, at, &processors.all, pipeline.intake(at), &supervisor))
+            .collect();
+        let view = watch::Sender::new(view_of(&config, &sources, &processors, &pipeline));
+        let (removed, state_dir) = (BTreeMap::new(), dir);
         let router = Router {
             supervisor,
             pipeline,
+            config,
             sources,
-            stop,
             processors,
+            removed,
             view,
-            shutdown_timeout,
             ephemeral,
             state_dir,
             positions,
@@ -181,8 +178,13 @@ impl Router {
     }
 
     /// The state that health checks and metrics read.
-    pub fn view(&self) -> View {
-        self.view.clone()
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// The configuration that runs.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// A handle that replays and removes dead letters.
@@ -203,7 +205,7 @@ impl Router {
     /// Has processors open the files again that they write to. Returns true if there are any. Must
     /// run within a tokio runtime.
     pub fn reopen_files(&self) -> bool {
-        self.processors.iter().map(|processor| processor.reopen()).fold(false, |any, has| any | has)
+        self.processors.all.iter().map(|processor| processor.reopen()).fold(false, |any, has| any | has)
     }
 
     /// The supervisor of all threads and tasks. The process must end when it reports a failure.
@@ -216,15 +218,13 @@ impl Router {
     ///
     /// Ends within [`STOP_END_MAX`] after `shutdownTimeout`, whatever the parts do.
     pub async fn stop(self) -> Result<Drained, StopError> {
-        let Router { supervisor, pipeline, mut sources, stop, shutdown_timeout, ephemeral, .. } = self;
-        let until = Instant::now() + shutdown_timeout;
+        let Router { supervisor, pipeline, config, sources, ephemeral, .. } = self;
+        let until = Instant::now() + config.shutdown_timeout;
         supervisor.stopping(until + STOP_END_MAX);
-        stop.send_replace(true);
-        let ended = async { while sources.join_next().await.is_some() {} };
-        if tokio::time::timeout(shutdown_timeout / SOURCE_STOP_SHARE, ended).await.is_err() {
-            // A source that hangs does not end, and its pages stay unsettled.
-            sources.abort_all();
-        }
+        sources.iter().for_each(RunningSource::stop);
+        let sources_until = Instant::now() + config.shutdown_timeout / SOURCE_STOP_SHARE;
+        futures_util::future::join_all(sources.into_iter().map(|source| source.ended_by(sources_until)))
+            .await;
         let drained = pipeline.drain(until.saturating_duration_since(Instant::now())).await;
         drop(ephemeral);
         match supervisor.failure() {
@@ -244,6 +244,57 @@ fn positions(store: &Store, config: &Config) -> Result<Vec<String>, StoreError> 
     config.sources.iter().map(position).collect()
 }
 
+/// Starts the source at index `at` of the configuration.
+fn start_source(
+    config: &Config,
+    at: usize,
+    processors: &[Arc<dyn Processor>],
+    intake: Intake,
+    supervisor: &Supervisor,
+) -> RunningSource {
+    let source = &config.sources[at];
+    let kind = source.kind.as_type();
+    let part = Part::new(PartKind::Source, format!("source/{}", source.name)).slower_by(kind.longest_call());
+    let (stop, stopped) = watch::channel(false);
+    let started = kind.start(SourceParts {
+        name: source.name.clone(),
+        intake,
+        ready: RegistryWait::of(config, at, processors).wait(source.name.clone()).boxed(),
+        shutdown: stopped,
+        sources: config.sources.len(),
+        wants_xml: config.wants_xml(),
+        wants_severities: config.wants_severities(),
+    });
+    let (observed, again) = (started.observed(), Arc::clone(&started));
+    let life = move || {
+        let source = Arc::clone(&started);
+        async move {
+            source.run().await;
+            ControlFlow::Break(())
+        }
+    };
+    let task = tokio::spawn(supervisor.clone().restarted(part, life, move |end| again.task_ended(end)));
+    RunningSource { name: source.name.clone(), observed, stop, task }
+}
+
+/// The state that the admin pages show.
+fn view_of(
+    config: &Arc<Config>,
+    sources: &[RunningSource],
+    processors: &Processors,
+    pipeline: &Pipeline,
+) -> View {
+    let slot = |processor: &ProcessorConfig| pipeline.slot_of(&processor.name).unwrap_or(usize::MAX);
+    View {
+        sources: sources.iter().map(|source| (source.name.clone(), Arc::clone(&source.observed))).collect(),
+        config: Arc::clone(config),
+        source_metrics: pipeline.metrics_of(config.sources.iter().map(|source| &source.name)),
+        invocations: processors.invocations.clone().into(),
+        registries: pipeline.registries(),
+        registry_slots: config.processors.iter().map(slot).collect(),
+    }
+}
+
 /// Opens a store for this run alone, and removes those that crashes left behind.
 fn open_ephemeral(bounds: Bounds) -> Result<(EphemeralDir, Store), StoreError> {
     let parent = std::env::temp_dir();
@@ -255,6 +306,7 @@ fn open_ephemeral(bounds: Bounds) -> Result<(EphemeralDir, Store), StoreError> {
 }
 
 /// The configured processors with the counts of their invocations, both by processor index.
+#[derive(Clone, Default)]
 struct Processors {
     all: Vec<Arc<dyn Processor>>,
     invocations: Vec<Arc<Invocations>>,
@@ -262,19 +314,28 @@ struct Processors {
 
 impl Processors {
     fn build(config: &Config) -> Result<Self, BuildError> {
-        // Only the admin listener shows the counts.
-        let is_counted = config.admin.bind_address.is_some();
-        let mut processors = Processors { all: Vec::new(), invocations: Vec::new() };
+        let mut processors = Processors::default();
         for settings in &config.processors {
-            let (processor, invocations) = (build(settings)?, Arc::default());
-            processors.all.push(if is_counted {
-                Arc::new(CountedProcessor::new(processor, Arc::clone(&invocations)))
-            } else {
-                processor
-            });
+            let invocations = Arc::default();
+            processors.all.push(Self::build_one(config, settings, &invocations)?);
             processors.invocations.push(invocations);
         }
         Ok(processors)
+    }
+
+    /// Builds one processor, whose outcomes count as `invocations`.
+    fn build_one(
+        config: &Config,
+        settings: &ProcessorConfig,
+        invocations: &Arc<Invocations>,
+    ) -> Result<Arc<dyn Processor>, BuildError> {
+        let processor = build(settings)?;
+        // Only the admin listener shows the counts.
+        let is_counted = config.admin.bind_address.is_some();
+        Ok(match is_counted {
+            true => Arc::new(CountedProcessor::new(processor, Arc::clone(invocations))),
+            false => processor,
+        })
     }
 }
 
@@ -391,7 +452,7 @@ fn parse_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{DeliveryPolicy, Overflow, ProcessorConfig, ProcessorKind};
+    use crate::settings::{DeliveryPolicy, Overflow};
 
     #[test]
     fn a_processor_gets_only_its_own_functions() {

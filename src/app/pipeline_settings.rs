@@ -3,11 +3,10 @@
 //! The pipeline never sees the whole [`Config`]. It refers to sources and processors by index, so
 //! the names in routes are resolved here.
 
-use crate::cloudevents::asks_for_severity;
 use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
-use crate::settings::{Config, ProcessorConfig, RouteConfig, SourceConfig};
+use crate::settings::{Config, ProcessorConfig, SourceConfig};
 
 /// The part of `config` that the pipeline needs.
 pub fn pipeline(config: &Config) -> Settings {
@@ -23,13 +22,6 @@ pub fn pipeline(config: &Config) -> Settings {
             per_second: config.log.invocations_per_second,
         },
     }
-}
-
-/// Returns true if a route or a processor of `config` uses the severities of events.
-pub fn wants_severities(config: &Config) -> bool {
-    let sends = |processor: &ProcessorConfig| processor.delivery.envelope.extensions.needs_severity();
-    let asks = |route: &RouteConfig| route.whole_pattern().is_some_and(|pattern| asks_for_severity(&pattern));
-    config.processors.iter().any(sends) || config.routes.iter().any(asks)
 }
 
 /// The routes of `config`, with names replaced by indices.

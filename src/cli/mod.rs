@@ -24,6 +24,8 @@ mod emit;
 mod events;
 mod man;
 mod old;
+mod reload;
+mod reloads;
 mod restore;
 mod run;
 mod schema;
@@ -64,6 +66,7 @@ const FIRST_STEPS: &str = concat!(
     demo_step!(),
     "  event-router check --connect --config F      check the file, and connect to everything in it
   event-router run --config F                  route events
+  event-router reload --config F               apply the changed file to the running router
   event-router emit --config F --type VmPoweredOnEvent
                                                send a test event to the functions
   event-router dlq list --config F             list the events that targets refused for good
@@ -121,6 +124,7 @@ enum LogFormatArg {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Reload(reload::ReloadArgs),
     /// List, show, replay or drop dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -188,6 +192,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Dlq(command) => dlq::run(&command),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args),
         Command::Events(events::EventsCommand::List(args)) => events::list(&args),

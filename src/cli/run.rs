@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::reloads::{Reloads, RunOverrides};
 use super::{ConfigArgs, Exit, LogArgs};
 use crate::admin::control::{ControlClient, ControlSocket};
 use crate::admin::{AdminError, Listener};
@@ -18,10 +19,10 @@ use crate::telemetry::{log, metrics};
 
 /// Route events until SIGTERM or Ctrl-C.
 ///
-/// The first signal (SIGTERM, SIGHUP or Ctrl-C) stops reading, and gives deliveries in progress up
-/// to `shutdownTimeout` to finish. A second signal ends the router at once. The next start delivers
-/// the remaining events. A router with a processor of type `file` does not stop on SIGHUP: it opens
-/// its files again, as logrotate expects.
+/// The first signal (SIGTERM or Ctrl-C) stops reading, and gives deliveries in progress up to
+/// `shutdownTimeout` to finish. A second signal ends the router at once. The next start delivers
+/// the remaining events. SIGHUP applies the changed configuration, as `event-router reload` does,
+/// and opens the files of processors of type `file` again, as logrotate expects.
 ///
 /// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a
 /// command) also works.
@@ -59,14 +60,14 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    config.log = args.log.over(&config.log);
-    config.log.invocations |= args.log_invocations;
+    let overrides = RunOverrides { log: args.log, log_invocations: args.log_invocations };
+    overrides.apply(&mut config);
     let is_json = config.log.format == LogFormat::Json;
     log::install(&config.log);
     for warning in warnings {
         tracing::warn!(problem = %warning, "the configuration deserves attention");
     }
-    let ended = route(config, &file);
+    let ended = route(config, &file, overrides);
     match ended {
         // Not on standard error as text, where every other line is JSON.
         Err(error) if is_json => {
@@ -78,7 +79,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// Routes events until a signal or a failure.
-fn route(config: Config, file: &Path) -> anyhow::Result<Exit> {
+fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result<Exit> {
     let prometheus = metrics::install();
     supervise::log_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -98,12 +99,17 @@ fn route(config: Config, file: &Path) -> anyhow::Result<Exit> {
             listener => listener?,
         };
         let config = Arc::new(config);
-        let (router, control) = {
+        let (mut reloads, requests) = Reloads::new(file.to_owned(), overrides, runtime.handle().clone());
+        let (mut router, control) = {
             let _within = runtime.enter();
             let router = Router::start(Arc::clone(&config))?;
             supervise::watch(router.supervisor(), ServiceManager::from_env())?;
-            let control =
-                ControlSocket::serve(router.state_dir(), router.dead_letters(), router.supervisor())?;
+            let control = ControlSocket::serve(
+                router.state_dir(),
+                router.dead_letters(),
+                requests,
+                router.supervisor(),
+            )?;
             (router, control)
         };
         let supervisor = router.supervisor().clone();
@@ -126,24 +132,27 @@ fn route(config: Config, file: &Path) -> anyhow::Result<Exit> {
         }
         // Wait for a signal, or the failure of a part.
         let mut terminate = signal(SignalKind::terminate())?;
-        // The terminal was closed, or somebody expects a reload. Stopping loses nothing in either
-        // case. With files, logrotate has moved them.
         let mut hangup = signal(SignalKind::hangup())?;
         ServiceManager::ready();
         loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
+            let watches = router.config().reload_on_change;
+            let cause = tokio::select! {
+                _ = terminate.recv() => break,
+                result = tokio::signal::ctrl_c() => break result?,
+                _ = failed.wait_for(Option::is_some) => break,
                 _ = hangup.recv() => {
-                    if router.reopen_files() {
-                        tracing::info!("opening files again on SIGHUP");
-                        continue;
-                    }
-                    tracing::info!("stopping on SIGHUP: the configuration is read only at the start");
+                    router.reopen_files();
+                    None
                 }
-                result = tokio::signal::ctrl_c() => result?,
-                _ = failed.wait_for(Option::is_some) => {}
-            }
-            break;
+                cause = reloads.next(watches) => Some(cause),
+            };
+            // A signal to stop waits for the end of a reload, which takes a bounded time.
+            let reloaded = match cause {
+                Some(cause) => reloads.serve(cause, router).await,
+                None => reloads.apply(router).await.map(|(router, _)| router),
+            };
+            router =
+                reloaded.context("the reload panicked; this is a defect of the router, please report it")?;
         }
         if let Some(reason) = supervisor.failure() {
             // The last writes may not be durable. Write nothing more; unsettled events are read
@@ -163,7 +172,6 @@ fn route(config: Config, file: &Path) -> anyhow::Result<Exit> {
                 Ok(if drained.settled { Exit::Done } else { Exit::Unsettled })
             }
             _ = terminate.recv() => Ok(Exit::Unsettled),
-            _ = hangup.recv() => Ok(Exit::Unsettled),
             _ = tokio::signal::ctrl_c() => Ok(Exit::Unsettled),
         }
     });

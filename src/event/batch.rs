@@ -123,7 +123,7 @@ impl From<&EventRecord> for Record {
 }
 
 /// The facts that all events of one source share.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceInfo {
     /// The source's index in the configuration; stable while the process runs.
     pub index: usize,

@@ -40,3 +40,14 @@ pub const LISTENER_READ_BYTES_MAX: usize = 32 << 10;
 /// Bytes that a client may send ahead on an HTTP/2 connection of a listener: the window that the
 /// protocol begins with, 2^16 - 1 bytes.
 pub const LISTENER_WINDOW_BYTES: u32 = (1 << 16) - 1;
+
+/// Commands over the control socket that the router executes at a time.
+pub const CONTROL_CONNECTIONS_MAX: usize = 8;
+/// Bytes of such a command. The largest has the text of a configuration (4 MiB at most), of which
+/// JSON may write each byte as six: 24 MiB.
+pub const CONTROL_REQUEST_BYTES_MAX: u64 = 25 << 20;
+/// Time between a connection to the control socket and the end of its command.
+pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait after the control socket could not accept a connection, such as when file descriptors ran
+/// out.
+pub const CONTROL_RETRY: Duration = Duration::from_secs(1);

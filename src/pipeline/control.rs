@@ -6,6 +6,7 @@
 //!  store ──── Loaded, Begun, … ┼─► queue ─► core thread
 //!  operator ─ Replay ──────────┤
 //!  store ──── Undecided ───────┤
+//!  operator ─ Reload ──────────┤
 //!  run ────── Finish ──────────┘
 //! ```
 //!
@@ -24,6 +25,7 @@ use super::destination::DestinationId;
 use super::level::{Coalesced, Level};
 use super::parse::Poison;
 use super::refusals::Attempt;
+use super::reload::{PipelineChange, Preparation};
 use super::replay::Replay;
 use super::undecided::UndecidedReply;
 use super::upkeep::DeadLettersKept;
@@ -71,6 +73,9 @@ pub(super) enum Control {
         /// Place in this queue; it becomes free when the message is taken.
         place: OwnedSemaphorePermit,
     },
+    PrepareReload(Preparation),
+    /// Other settings.
+    Reload(Box<PipelineChange>),
     /// Request to write a last checkpoint and end.
     Finish {
         finished: oneshot::Sender<()>,
@@ -215,7 +220,7 @@ mod tests {
     fn a_full_queue_ends_the_process() {
         let supervisor = Supervisor::default();
         let (sender, inbox) = ControlSender::new(1, 0, supervisor.clone());
-        let bound = REPLAYS_QUEUED_MAX + 5;
+        let bound = REPLAYS_QUEUED_MAX + 6;
         for _ in 0..bound {
             assert!(sender.send(Control::Settled));
         }

@@ -13,6 +13,8 @@
 //! INVARIANT: a checkpoint describes a single moment. The events that it names as known and those
 //! that it names as unsettled belong together.
 
+mod changes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -259,10 +261,11 @@ impl Core {
     /// after every page and every reply, and at intervals. Events that the store has no room for
     /// may come back as `outputs`.
     pub fn undecided_jobs(&mut self, now: Duration, outputs: &mut Vec<Output>) -> Vec<(usize, UndecidedJob)> {
-        self.route.go_live();
+        self.route.go_live(&mut self.destinations);
         let mut jobs = Vec::new();
         for processor in 0..self.route.processors() {
-            let is_known = self.route.is_known(processor);
+            // The events of a removed processor stay on disk.
+            let is_known = self.route.is_known(processor) && !self.route.is_removed(processor);
             let Some(undecided) = self.route.undecided(processor) else { continue };
             let taken_back = if is_known { undecided.take_back() } else { Vec::new() };
             jobs.extend(undecided.jobs(now, is_known).into_iter().map(|job| (processor, job)));
@@ -461,13 +464,6 @@ impl Core {
             }
         }
         unsettled
-    }
-
-    /// The name of another source that reads the same vCenter as `source`.
-    pub fn twin(&self, source: usize) -> Option<&str> {
-        let instance = Some(self.instance(source)?);
-        let is_twin = |at: &usize| *at != source && self.instance(*at) == instance;
-        (0..self.sources.len()).find(is_twin).map(|at| &*self.sources[at].name)
     }
 
     /// The vCenter instance of a source, once the source has begun.

@@ -5,7 +5,8 @@
 //! checkpoints. It never waits for a driver or for the storage thread:
 //! their replies come back as [`Control`] messages.
 
-use std::path::PathBuf;
+mod begin;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant as StdInstant};
@@ -14,7 +15,7 @@ use crossbeam_channel::{Receiver, after, never, select, tick};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::control::{Beginning, Control, UnreadableEvent};
+use super::control::{Control, UnreadableEvent};
 use super::core::{Core, Output};
 use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::{DestinationId, split_name};
@@ -22,24 +23,23 @@ use super::drain::{self, Draining};
 use super::driver::{Driver, DriverMessage, Mailbox, Shared, Sink, now_us, poison_write};
 use super::parse::Parsed;
 use super::refusals::{Attempt, Outbox};
+use super::reload::{Preparation, Retiring};
 use super::replay::Ended;
-use super::settings::{Settings, SourceSettings};
+use super::settings::Settings;
 use super::undecided::Registries;
 use super::undecided::task::UndecidedReports;
 use super::upkeep::DeadLetterUpkeep;
 use crate::event::Selection;
 use crate::limits::{
-    DEAD_LETTER_UPKEEP_INTERVAL, DRIVER_JOBS_MAX, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE,
+    DEAD_LETTER_UPKEEP_INTERVAL, DRIVER_JOBS_MAX, RETIRE_CHECK_INTERVAL, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE,
     UNDECIDED_CHECK_INTERVAL,
 };
 use crate::memory::Permit;
 use crate::processor::{BatchSlice, Processor};
-use crate::state::{
-    self, Checkpoint, CheckpointWrite, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint,
-};
+use crate::state::{self, CheckpointWrite, Write};
 use crate::supervise::limits::DRAIN_LOOK_INTERVAL;
 use crate::supervise::{Heartbeat, Part, PartKind};
-use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
+use crate::telemetry::metrics::{self as names, DestinationMetrics, StageMetrics};
 
 /// The core, together with everything that it takes to carry out its decisions.
 pub(super) struct CoreThread {
@@ -54,7 +54,6 @@ pub(super) struct CoreThread {
     pub started: usize,
     /// Rows in the spools at the start, by destination name.
     pub spooled: std::collections::HashMap<String, Spooled>,
-    pub source_metrics: Arc<[SourceMetrics]>,
     /// True while a checkpoint is on its way to the disk; the next one waits for it.
     pub checkpointing: bool,
     /// The share of the memory budget that the sets of seen events take.
@@ -68,13 +67,20 @@ pub(super) struct CoreThread {
     pub undecided: Vec<Option<UndecidedReports>>,
     pub registries: Arc<Registries>,
     pub upkeep: DeadLetterUpkeep,
+    /// Removed processors that have not ended.
+    pub retiring: Vec<Retiring>,
+    /// Slots of removed processors that go on, because a reload that adds them again is under way.
+    pub going_on: Vec<usize>,
+    /// The reload that waits until the core is ready for it.
+    pub preparing: Option<Preparation>,
 }
 
 impl CoreThread {
     pub fn run(mut self, heartbeat: &Heartbeat, parsed: &Receiver<Parsed>, control: &Receiver<Control>) {
         let busy = StageMetrics::new("core");
         let queue = metrics::gauge!(names::STAGE_QUEUE, "stage" => "core");
-        let ticks = tick(self.settings.checkpoint_interval);
+        let mut interval = self.settings.checkpoint_interval;
+        let mut ticks = tick(interval);
         let upkeep_ticks = tick(DEAD_LETTER_UPKEEP_INTERVAL);
         self.upkeep.begin(&self.shared.store, &self.shared.control);
         let mut parsed = parsed.clone();
@@ -86,7 +92,23 @@ impl CoreThread {
         let mut looks = never();
         // Ticks while a processor is undecided.
         let mut registries = tick(UNDECIDED_CHECK_INTERVAL);
+        // Ticks while a processor retires.
+        let mut retirements = never();
+        let (mut is_all_live, mut is_retiring) = (false, false);
         loop {
+            // A reload may have changed what to watch.
+            if self.all_live != is_all_live {
+                is_all_live = self.all_live;
+                registries = if is_all_live { never() } else { tick(UNDECIDED_CHECK_INTERVAL) };
+            }
+            if is_retiring == (self.retiring.is_empty() && self.preparing.is_none()) {
+                is_retiring = !is_retiring;
+                retirements = if is_retiring { tick(RETIRE_CHECK_INTERVAL) } else { never() };
+            }
+            if self.settings.checkpoint_interval != interval {
+                interval = self.settings.checkpoint_interval;
+                ticks = tick(interval);
+            }
             if self.unreadable.retry_at() != retry_at {
                 retry_at = self.unreadable.retry_at();
                 retry = retry_at.map_or_else(never, |at| after(at.saturating_sub(self.now())));
@@ -129,9 +151,10 @@ impl CoreThread {
                 recv(registries) -> _ => {
                     let _step = heartbeat.step();
                     self.look_at_undecided();
-                    if self.all_live {
-                        registries = never();
-                    }
+                }
+                recv(retirements) -> _ => {
+                    let _step = heartbeat.step();
+                    self.retire();
                 }
                 recv(looks) -> _ => {
                     let _step = heartbeat.step();
@@ -160,7 +183,7 @@ impl CoreThread {
     fn page(&mut self, page: Parsed, outputs: &mut Vec<Output>) {
         let source = Arc::clone(&page.source);
         let counts = self.core.page(page, outputs);
-        let metrics = &self.source_metrics[source.index];
+        let metrics = self.shared.sources.metrics(source.index);
         metrics.events.increment(counts.events as u64);
         metrics.duplicates.increment(counts.duplicates as u64);
         tracing::trace!(source = %source.name, events = counts.events, duplicates = counts.duplicates, "put a page in order");
@@ -222,63 +245,9 @@ impl CoreThread {
                     None => replay.requester.tell(Ended::NotConfigured),
                 }
             }
+            Control::PrepareReload(preparation) => self.prepare_reload(preparation),
+            Control::Reload(change) => self.reload(*change),
             Control::Finish { .. } => {}
-        }
-    }
-
-    /// Asks the store for a source's checkpoint, or the old router's checkpoint file if the store
-    /// has none.
-    fn load(&mut self, beginning: Beginning) {
-        let control = self.shared.control.clone();
-        let SourceSettings { name, import_checkpoint: import, .. } =
-            self.settings.sources[beginning.begin.source].clone();
-        self.shared.store.with(move |store| {
-            let stored = Box::new(store.load(&name)?);
-            let legacy_checkpoint = match import {
-                Some(path) => read_legacy_checkpoint(store, &name, &path, now_us())?,
-                None => LegacyCheckpoint::NotNeeded,
-            };
-            control.send(Control::Loaded { beginning, stored, legacy_checkpoint });
-            Ok(())
-        });
-    }
-
-    fn begin(
-        &mut self,
-        beginning: Beginning,
-        stored: Option<Checkpoint>,
-        legacy_checkpoint: LegacyCheckpoint,
-    ) {
-        let begin = &beginning.begin;
-        let name = self.settings.sources[begin.source].name.clone();
-        let taken_over = taken_over(&name, legacy_checkpoint);
-        let stored = stored.or_else(|| {
-            let (_, resume_us) = taken_over.as_ref()?;
-            Some(Checkpoint::at(&name, begin.found.instance_uuid, *resume_us))
-        });
-        match self.core.begin(begin.source, &begin.found, stored) {
-            Ok((start, write)) => {
-                if let Some(other) = self.core.twin(begin.source) {
-                    let instance_uuid = begin.found.instance_uuid;
-                    tracing::warn!(source = %name, %other, %instance_uuid, "two sources read the same vCenter; events that both read are delivered twice with the same id");
-                }
-                show_position(&write);
-                let control = self.shared.control.clone();
-                // One transaction: an old position must not be imported twice, nor be recorded as
-                // imported without its checkpoint.
-                let imported = taken_over.map(|(path, resume_us)| Write::Imported {
-                    source: name,
-                    path: path.display().to_string(),
-                    resume_us,
-                });
-                let writes = imported.into_iter().chain([Write::Checkpoint(write)]).collect();
-                self.shared.store.apply(writes, move |_| {
-                    control.send(Control::Begun { beginning, start });
-                });
-            }
-            Err(error) => {
-                let _ = beginning.begin.answer.send(Err(error));
-            }
         }
     }
 
@@ -333,7 +302,7 @@ impl CoreThread {
                 continue;
             }
             let UnreadableEvent { destination, poison } = self.unreadable.stored(attempt);
-            self.source_metrics[poison.batch.source.index].poison.increment(1);
+            self.shared.sources.metrics(poison.batch.source.index).poison.increment(1);
             let slice = BatchSlice { batch: Arc::new(poison.batch), selection: Selection::one(0) };
             self.core.settled(destination, &slice);
         }
@@ -369,7 +338,7 @@ impl CoreThread {
         for name in names {
             let (processor, function) = split_name(&name);
             // A spool without a processor was reported when the store was opened.
-            if let Some(at) = self.settings.processors.iter().position(|p| p.name == processor) {
+            if let Some(at) = self.configured(processor) {
                 let id = self.core.destinations.intern(at, processor, function);
                 self.mailbox(id);
             }
@@ -385,6 +354,17 @@ impl CoreThread {
             self.mailboxes[at] = Some(self.start_driver(id));
         }
         self.mailboxes[at].as_ref().expect("it has just been started")
+    }
+
+    /// True if a destination has a driver.
+    pub(super) fn has_driver(&self, id: DestinationId) -> bool {
+        self.mailboxes.get(id.0 as usize).is_some_and(Option::is_some)
+    }
+
+    /// The index of a processor that is configured now.
+    fn configured(&self, name: &str) -> Option<usize> {
+        let at = self.settings.processors.iter().position(|processor| processor.name == name)?;
+        (!self.core.is_removed(at)).then_some(at)
     }
 
     fn start_driver(&mut self, id: DestinationId) -> Mailbox {
@@ -441,8 +421,8 @@ impl CoreThread {
 
     /// The dead-letter processor of this name. The configuration allows no cycles of them, so the
     /// recursion ends.
-    fn sink(&mut self, name: &str) -> Option<Sink> {
-        let at = self.settings.processors.iter().position(|processor| processor.name == name)?;
+    pub(super) fn sink(&mut self, name: &str) -> Option<Sink> {
+        let at = self.configured(name)?;
         let id = self.core.destinations.intern(at, name, "");
         Some(Sink { mailbox: self.mailbox(id).clone() })
     }
@@ -458,32 +438,6 @@ fn show_position(write: &CheckpointWrite) {
 /// most of it stays theirs.
 fn seen_share(seen: usize, budget: usize) -> usize {
     seen.saturating_sub(SEEN_BYTES_FREE).min(budget / SEEN_MEMORY_SHARE)
-}
-
-/// The file and the resume time to import from the old router. Logs a line for the operator of the
-/// upgrade.
-fn taken_over(source: &str, legacy_checkpoint: LegacyCheckpoint) -> Option<(PathBuf, i64)> {
-    let shown =
-        |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());
-    match legacy_checkpoint {
-        LegacyCheckpoint::NotNeeded => None,
-        LegacyCheckpoint::Absent { path } => {
-            tracing::info!(%source, path = %path.display(), "no checkpoint of the old router here; starting as `startAt` says");
-            None
-        }
-        LegacyCheckpoint::Resume { path, resume_us, key } => {
-            tracing::info!(%source, path = %path.display(), resume = shown(resume_us), key, "going on where the old router was; what it delivered within the overlap comes again");
-            Some((path, resume_us))
-        }
-        LegacyCheckpoint::Unusable { path, reason, written_us: Some(us) } => {
-            tracing::warn!(%source, path = %path.display(), reason, resume = shown(us), "the checkpoint of the old router cannot be used; going on at the time the file was last written");
-            Some((path, us))
-        }
-        LegacyCheckpoint::Unusable { path, reason, written_us: None } => {
-            tracing::error!(%source, path = %path.display(), reason, "the checkpoint of the old router cannot be used; starting as `startAt` says, events since it ended may be missing: give the source a `startAt` before that");
-            None
-        }
-    }
 }
 
 #[cfg(test)]

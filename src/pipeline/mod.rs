@@ -20,6 +20,7 @@ pub mod level;
 pub mod order;
 pub mod parse;
 mod refusals;
+pub mod reload;
 pub mod replay;
 pub mod route;
 pub mod run;
@@ -28,6 +29,7 @@ pub mod settings;
 pub mod settle;
 #[cfg(test)]
 mod simulation;
+mod sources;
 pub mod storage;
 pub mod undecided;
 mod upkeep;

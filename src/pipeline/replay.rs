@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::control::{Control, ControlSender};
 use super::driver::now_us;
+use super::sources::SourceTable;
 use super::storage::StoreHandle;
 use crate::event::Selection;
 use crate::limits::{DEAD_LETTER_COMMAND_JOBS_MAX, REPLAY_BYTES, REPLAYS_MAX, REPLAYS_QUEUED_MAX};
@@ -109,11 +110,11 @@ pub struct DeadLetters {
     places: Arc<Semaphore>,
     /// See [`DEAD_LETTER_COMMAND_JOBS_MAX`].
     jobs: Arc<Semaphore>,
-    pub(super) sources: Arc<Vec<String>>,
+    pub(super) sources: SourceTable,
 }
 
 impl DeadLetters {
-    pub(super) fn new(store: StoreHandle<Store>, control: ControlSender, sources: Arc<Vec<String>>) -> Self {
+    pub(super) fn new(store: StoreHandle<Store>, control: ControlSender, sources: SourceTable) -> Self {
         DeadLetters {
             store,
             control,
@@ -219,14 +220,13 @@ impl DeadLetters {
                 return Ok(());
             }
         };
-        let mut batch =
-            match codec::decode(&blob, |source| self.sources.iter().position(|name| name == source)) {
-                Ok(batch) => batch,
-                Err(error) => {
-                    requester.tell(Ended::Undecodable { reason: error.to_string() });
-                    return Ok(());
-                }
-            };
+        let mut batch = match codec::decode(&blob, |source| self.sources.index_of(source)) {
+            Ok(batch) => batch,
+            Err(error) => {
+                requester.tell(Ended::Undecodable { reason: error.to_string() });
+                return Ok(());
+            }
+        };
         permit.resize(batch.size());
         batch.permit = permit;
         let selection = Selection::first(batch.records.len());

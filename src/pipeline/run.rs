@@ -21,7 +21,7 @@
 //! finish the queued pages and end.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -39,14 +39,16 @@ use super::driver::Shared;
 use super::inbox::StoreInbox;
 use super::level::{Level, QueueLevel};
 use super::parse::{Content, Parse, Parsed};
+use super::reload::ProcessorSlots;
 use super::replay::DeadLetters;
 use super::route::Route;
 use super::settings::{Settings, SourceSettings};
+use super::sources::SourceTable;
 use super::storage::StoreHandle;
 use super::undecided::Registries;
 use super::upkeep::DeadLetterUpkeep;
 use crate::cloudevents::settings::Payload;
-use crate::limits::{PAGES_QUEUED_MAX, mailbox_messages_max, store_jobs_max};
+use crate::limits::{PAGES_QUEUED_MAX, RELOADED_SLOTS_MAX, mailbox_messages_max, store_jobs_max};
 use crate::memory::Budget;
 use crate::processor::{InvocationLog, Processor};
 use crate::queue;
@@ -74,19 +76,22 @@ pub struct Pipeline {
     budget: Budget,
     begins: mpsc::Sender<Begin>,
     pages: queue::Sender<Page>,
-    control: ControlSender,
+    pub(super) control: ControlSender,
     mailboxes: Arc<Level>,
-    store: StoreHandle<Store>,
+    pub(super) store: StoreHandle<Store>,
     supervisor: Supervisor,
     storage: JoinHandle<Store>,
     threads: Vec<JoinHandle<()>>,
     draining: watch::Receiver<Draining>,
     dead_letters: DeadLetters,
-    source_metrics: Arc<[SourceMetrics]>,
     registries: Arc<Registries>,
     clocks: Arc<ClockOffsets>,
-    /// By source index.
-    source_names: Arc<Vec<String>>,
+    pub(super) sources: SourceTable,
+    pub(super) slots: ProcessorSlots,
+    /// True if the parse threads keep the events as they were sent.
+    pub(super) keep_sent: Arc<AtomicBool>,
+    pub(super) sources_max: usize,
+    pub(super) processors_max: usize,
     /// True if a later run reads the same state.
     has_next_start: bool,
 }
@@ -146,7 +151,10 @@ impl Pipeline {
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
         let undecided_rows = |name: &str| spooled.get(name).map_or(0, |rows| rows.main as u64);
         route.restore_undecided(undecided_rows);
-        let (sources, processor_count) = (settings.sources.len(), settings.processors.len());
+        // A reload may add more.
+        let sources_max = settings.sources.len() + RELOADED_SLOTS_MAX;
+        let processors_max = settings.processors.len() + RELOADED_SLOTS_MAX;
+        let slots = ProcessorSlots::new(settings.processors.iter().map(|processor| processor.name.as_str()));
         let upkeep = DeadLetterUpkeep::new(
             store.bounds().dead_letter_bytes,
             settings.dead_letter_max_age,
@@ -154,31 +162,34 @@ impl Pipeline {
             destinations.iter().map(|(_, destination)| &*destination.name),
         );
         let (store, storage) =
-            StoreHandle::start(store, store_jobs_max(sources, processor_count), &supervisor)?;
+            StoreHandle::start(store, store_jobs_max(sources_max, processors_max), &supervisor)?;
         let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
-        let (begins, mut begin_inbox) = mpsc::channel::<Begin>(settings.sources.len().max(1));
+        let (begins, mut begin_inbox) = mpsc::channel::<Begin>(sources_max);
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
-        let (control, control_inbox) = ControlSender::new(sources, processor_count, supervisor.clone());
-        let mailbox_bound = mailbox_messages_max(settings.memory_bytes, sources);
+        let (control, control_inbox) = ControlSender::new(sources_max, processors_max, supervisor.clone());
+        let mailbox_bound = mailbox_messages_max(settings.memory_bytes, sources_max);
         let mailboxes = Arc::new(Level::new("mailbox", mailbox_bound));
         let (draining_sender, draining) = watch::channel(Draining::default());
-        let source_metrics: Arc<[SourceMetrics]> =
-            settings.sources.iter().map(|source| SourceMetrics::new(&source.name)).collect();
+        let source_table = SourceTable::default();
+        for source in &settings.sources {
+            source_table.intern(&source.name);
+        }
+        let keep_sent = settings.processors.iter().any(|p| p.delivery.envelope.payload != Payload::Pascal);
+        let keep_sent = Arc::new(AtomicBool::new(keep_sent));
 
         let mut threads = Vec::new();
         for n in 0..parse_threads.max(1) {
-            let (inbox, parsed, metrics) = (page_inbox.clone(), parsed.clone(), Arc::clone(&source_metrics));
-            let keep_sent =
-                settings.processors.iter().any(|p| p.delivery.envelope.payload != Payload::Pascal);
+            let (inbox, parsed, sources) = (page_inbox.clone(), parsed.clone(), source_table.clone());
+            let keep_sent = Arc::clone(&keep_sent);
             let part = Part::new(PartKind::Parse, format!("parse-{n}"));
             threads.push(supervisor.thread(part, move |heartbeat| {
-                parse(heartbeat, &inbox, &parsed, &metrics, keep_sent);
+                parse(heartbeat, &inbox, &parsed, &sources, &keep_sent);
             })?);
         }
         drop((page_inbox, parsed));
 
         let begin_control = control.clone();
-        let turns = Arc::new(Semaphore::new(settings.sources.len().max(1)));
+        let turns = Arc::new(Semaphore::new(sources_max));
         let begins_passed_on = async move {
             while let Some(begin) = begin_inbox.recv().await {
                 let turn = Arc::clone(&turns).acquire_owned().await.expect("it is never closed");
@@ -189,12 +200,10 @@ impl Pipeline {
         };
         tokio::spawn(supervisor.task(Part::new(PartKind::Begins, "begins"), begins_passed_on));
 
-        let registries = Arc::new(Registries::new(processor_count));
+        let registries = Arc::new(Registries::new(processors_max));
         let count = Arc::new(AtomicUsize::new(0));
         let clocks = Arc::new(ClockOffsets::default());
-        let source_names: Arc<Vec<String>> =
-            Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
-        let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
+        let dead_letters = DeadLetters::new(store.clone(), control.clone(), source_table.clone());
         let shared = Shared {
             store: store.clone(),
             supervisor: supervisor.clone(),
@@ -203,7 +212,7 @@ impl Pipeline {
             budget: budget.clone(),
             epoch: Instant::now(),
             destinations: count,
-            sources: Arc::clone(&source_names),
+            sources: source_table.clone(),
             clocks: Arc::clone(&clocks),
             invocations: settings
                 .invocation_log
@@ -222,15 +231,17 @@ impl Pipeline {
             mailboxes: Vec::new(),
             started: 0,
             spooled,
-            source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
             seen,
             unreadable: Default::default(),
             draining: draining_sender,
             all_live: false,
-            undecided: (0..processor_count).map(|_| None).collect(),
+            undecided: (0..slots.len()).map(|_| None).collect(),
             registries: Arc::clone(&registries),
             upkeep,
+            retiring: Vec::new(),
+            going_on: Vec::new(),
+            preparing: None,
         };
         thread.start_spooled();
         thread.count_destinations();
@@ -249,25 +260,43 @@ impl Pipeline {
             threads,
             draining,
             dead_letters,
-            source_metrics,
             registries,
             clocks,
-            source_names,
+            sources: source_table,
+            slots,
+            keep_sent,
+            sources_max,
+            processors_max,
             has_next_start: true,
         })
     }
 
-    /// The entrance for a source.
+    /// The entrance for a source. Its index is that in the settings of the start.
     pub fn intake(&self, source: usize) -> Intake {
-        let inbox = StoreInbox { store: self.store.clone(), source: self.source_names[source].clone() };
+        let inbox = StoreInbox { store: self.store.clone(), source: self.sources.name(source) };
         let (budget, clocks) = (self.budget.clone(), Arc::clone(&self.clocks));
         Intake::new(source, budget, self.begins.clone(), self.pages.clone(), clocks)
             .with_inbox(Arc::new(inbox))
+            .with_numbering(self.sources.numbering(source))
     }
 
-    /// Metrics of each source, by source index.
-    pub fn source_metrics(&self) -> Arc<[SourceMetrics]> {
-        Arc::clone(&self.source_metrics)
+    /// The entrance for the source of this name; `None` if no settings named it.
+    pub fn intake_of(&self, source: &str) -> Option<Intake> {
+        self.sources.index_of(source).map(|at| self.intake(at))
+    }
+
+    /// Metrics of these sources. Those of an unknown source count nothing.
+    pub fn metrics_of<'a>(&self, sources: impl Iterator<Item = &'a String>) -> Arc<[SourceMetrics]> {
+        let of = |name: &String| match self.sources.index_of(name) {
+            Some(at) => SourceMetrics::clone(&self.sources.metrics(at)),
+            None => SourceMetrics::new(name),
+        };
+        sources.map(of).collect()
+    }
+
+    /// The index of a processor in [`Pipeline::registries`].
+    pub fn slot_of(&self, processor: &str) -> Option<usize> {
+        self.slots.slot_of(processor)
     }
 
     /// The state of each processor's functions or rules.
@@ -379,19 +408,20 @@ fn parse(
     heartbeat: &Heartbeat,
     inbox: &queue::Receiver<Page>,
     parsed: &Sender<Parsed>,
-    metrics: &[SourceMetrics],
-    keep_sent: bool,
+    sources: &SourceTable,
+    keep_sent: &AtomicBool,
 ) {
-    let mut stage = Parse { keep_sent };
+    let mut stage = Parse::default();
     let busy = StageMetrics::new("parse");
     while let Some(page) = inbox.recv() {
         let start = StdInstant::now();
+        stage.keep_sent = keep_sent.load(Relaxed);
         let (page, counts) = {
             let _step = heartbeat.step();
             stage.step(page)
         };
         busy.busy_since(start);
-        let source = &metrics[page.source.index];
+        let source = sources.metrics(page.source.index);
         source.pages.increment(1);
         source.bytes.increment(counts.bytes as u64);
         source.unknown_classes.increment(counts.unknown_classes as u64);

@@ -134,6 +134,23 @@ impl Settle {
         pending.map(|(destination, selection)| (*destination, selection.len() as u64))
     }
 
+    /// Number of unsettled events of the destinations that `which` selects.
+    pub fn count(&self, which: impl Fn(DestinationId) -> bool) -> usize {
+        let pending = self.flights.iter().flat_map(|flight| &flight.pending);
+        pending.filter(|(destination, _)| which(*destination)).map(|(_, events)| events.len()).sum()
+    }
+
+    /// Settles all events of the destinations that `which` selects, because these destinations are
+    /// gone. Returns the number of events.
+    pub fn release(&mut self, which: impl Fn(DestinationId) -> bool) -> usize {
+        let events = self.count(&which);
+        for flight in &mut self.flights {
+            flight.pending.retain(|(destination, _)| !which(*destination));
+        }
+        self.collect();
+        events
+    }
+
     /// Returns true if nothing is in flight.
     pub fn is_settled(&self) -> bool {
         self.flights.is_empty()
@@ -203,6 +220,22 @@ mod tests {
         settle.settled(a, &second, &Selection::one(0));
         assert!(settle.is_settled());
         assert_eq!((settle.oldest_us(), settle.newest_us()), (None, Some(300)));
+    }
+
+    #[test]
+    fn a_destination_that_is_gone_holds_nothing_back() {
+        let (a, b) = (DestinationId(0), DestinationId(1));
+        let mut settle = Settle::new(0);
+        let (first, second) = (registered(0, &[(1, 100), (2, 200)]), registered(2, &[(3, 300)]));
+        settle.register(&first, &[(a, Selection::first(2))]);
+        settle.register(&second, &[(a, Selection::one(0)), (b, Selection::one(0))]);
+        assert_eq!(settle.count(|destination| destination == a), 3);
+        assert_eq!(settle.release(|destination| destination == a), 3);
+        assert_eq!((settle.oldest_us(), settle.unsettled().collect::<Vec<_>>().len()), (Some(300), 1));
+        // An answer that is late changes nothing.
+        settle.settled(a, &first, &Selection::first(2));
+        settle.settled(b, &second, &Selection::one(0));
+        assert!(settle.is_settled());
     }
 
     #[test]

@@ -110,6 +110,12 @@ impl DeadLetterUpkeep {
         }
     }
 
+    /// Changes the limits.
+    pub fn set_limits(&mut self, bytes_max: u64, max_age: Option<Duration>) {
+        (self.bytes_max, self.max_age) = (bytes_max, max_age);
+        self.show();
+    }
+
     /// Begins the next upkeep unless one is in flight.
     pub fn begin(&mut self, store: &StoreHandle<Store>, control: &ControlSender) {
         if std::mem::replace(&mut self.is_busy, true) {

@@ -16,6 +16,7 @@
 
 mod admin;
 mod advice;
+pub mod changes;
 mod convert;
 mod describe;
 mod json_array;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Admin, ProcessorConfig, RouteConfig, RouteKeys};
+use super::{Admin, Payload, ProcessorConfig, RouteConfig, RouteKeys};
+use crate::cloudevents::asks_for_severity;
 use crate::config::SecretError;
 use crate::config::declare::*;
 use crate::limits;
@@ -75,12 +76,27 @@ settings! {
             key("checkpointInterval", duration(10, MINUTE)).or("500ms");
         /// Limits of the dead letters.
         pub dead_letters: DeadLetterLimits = key("deadLetters", block::<DeadLetterLimits>());
+        /// Applies this file again whenever it changes, as `event-router reload` does.
+        pub reload_on_change: bool = key("reloadOnChange", FLAG).or("false");
         /// Logging.
         pub log: Log = key("log", block::<Log>());
     }
 }
 
 impl Config {
+    /// True if a processor sends the severity of events, or a route asks for it.
+    pub fn wants_severities(&self) -> bool {
+        let sends = |processor: &ProcessorConfig| processor.delivery.envelope.extensions.needs_severity();
+        let asks =
+            |route: &RouteConfig| route.whole_pattern().is_some_and(|pattern| asks_for_severity(&pattern));
+        self.processors.iter().any(sends) || self.routes.iter().any(asks)
+    }
+
+    /// True if a processor wants events as XML.
+    pub fn wants_xml(&self) -> bool {
+        self.processors.iter().any(|processor| processor.delivery.envelope.payload == Payload::Xml)
+    }
+
     /// A configuration that sends all events of these sources to these processors, with every other
     /// setting at its default.
     pub fn new(state: StateLocation, sources: Vec<SourceConfig>, processors: Vec<ProcessorConfig>) -> Self {

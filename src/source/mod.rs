@@ -168,6 +168,15 @@ pub struct Intake {
     pages: queue::Sender<Page>,
     clocks: Arc<ClockOffsets>,
     inbox: Option<Arc<dyn Inbox>>,
+    numbering: Arc<PageNumbering>,
+}
+
+/// The next numbers of one source's pages and readings. A source that is made again with other
+/// settings continues them.
+#[derive(Debug, Default)]
+pub struct PageNumbering {
+    pub next_page: tokio::sync::Mutex<u64>,
+    pub next_reading: AtomicU64,
 }
 
 /// The pipeline is gone.
@@ -183,7 +192,7 @@ impl Intake {
         pages: queue::Sender<Page>,
         clocks: Arc<ClockOffsets>,
     ) -> Self {
-        Intake { source, budget, begins, pages, clocks, inbox: None }
+        Intake { source, budget, begins, pages, clocks, inbox: None, numbering: Arc::default() }
     }
 
     /// Reports the source's clock: its time minus the router's, in microseconds.
@@ -204,6 +213,16 @@ impl Intake {
     /// Size of the global budget in bytes.
     pub fn budget_bytes(&self) -> usize {
         self.budget.limit()
+    }
+
+    /// The same entrance with the numbering of an earlier one.
+    pub fn with_numbering(self, numbering: Arc<PageNumbering>) -> Self {
+        Intake { numbering, ..self }
+    }
+
+    /// The numbers of this source's pages.
+    pub fn numbering(&self) -> &PageNumbering {
+        &self.numbering
     }
 
     /// Asks for the start. Returns when the position is durable.

@@ -115,6 +115,11 @@ impl Store {
         &self.bounds
     }
 
+    /// Changes the bounds. What is stored already stays, even if it is more.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }

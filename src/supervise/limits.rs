@@ -20,6 +20,8 @@ pub const STOP_END_MAX: Duration = Duration::from_secs(7);
 pub const STOP_AFTER_FAILURE_MAX: Duration = Duration::from_secs(2);
 /// Share of `shutdownTimeout` that the sources may take to log out; the rest is for deliveries.
 pub const SOURCE_STOP_SHARE: u32 = 2;
+/// Longest wait for the end of a source's task that was aborted.
+pub const SOURCE_ABORT_MAX: Duration = Duration::from_millis(500);
 
 /// Interval at which the watchdog looks at all parts. 10,000 parts * 10 ns are 0.1 ms.
 pub(super) const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);

@@ -22,12 +22,18 @@ impl ServiceManager {
     /// Reports that the start is complete: the configuration is right, the store is open, and
     /// everything has been started.
     pub fn ready() {
-        notify(NotifyState::Ready);
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Reports that a reload begins. [`ServiceManager::ready`] follows, whatever its result.
+    pub fn reloading() {
+        let states = [NotifyState::Reloading].into_iter().chain(NotifyState::monotonic_usec_now().ok());
+        notify(&states.collect::<Vec<_>>());
     }
 
     /// Reports that the process is about to end.
     pub fn stopping() {
-        notify(NotifyState::Stopping);
+        notify(&[NotifyState::Stopping]);
     }
 
     /// Interval of the signs of life: three in the time that the service manager allows.
@@ -40,13 +46,13 @@ impl ServiceManager {
         let Some(interval) = self.interval() else { return };
         if self.last_sign.is_none_or(|last| now - last >= interval) {
             self.last_sign = Some(now);
-            notify(NotifyState::Watchdog);
+            notify(&[NotifyState::Watchdog]);
         }
     }
 }
 
-fn notify(state: NotifyState) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify the service manager");
     }
 }

@@ -4,6 +4,8 @@
 //! Handles are created once for each source, stage and destination. The hot path updates them once
 //! a batch, never once an event.
 
+mod answers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +13,7 @@ use metrics::{Counter, Gauge, Unit, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
+pub use self::answers::AnswerMetrics;
 use super::histogram::{self, Histogram, HistogramMetric};
 
 /// The declaration of one metric.
@@ -65,6 +68,9 @@ metrics! {
     QUEUE_HIGHEST = "event_router_queue_highest_messages", Gauge, ["queue"], "highest number of messages in the queue since the process started";
     QUEUE_BOUND = "event_router_queue_bound_messages", Gauge, ["queue"], "number of messages that the queue may hold; more is a defect, which ends the process";
     PART_RESTARTS = "event_router_part_restarts_total", Counter, ["part"], "times that a part ended by a defect of the router and was started again; any other part ends the process";
+    RELOADS = "event_router_reloads_total", Counter, ["result"], "reloads of the configuration: `applied`, `invalid` (the file has errors) or `failed`";
+    LAST_RELOAD_OK = "event_router_config_last_reload_successful", Gauge, [], "1 if the last reload was applied, or if there was none; 0 if the router goes on with an older configuration than the file has";
+    CONFIG_HASH = "event_router_config_hash", Gauge, [], "first 48 bits of the SHA-256 of the configuration file that was last applied";
     HEALTHY = "event_router_healthy", Gauge, [], "1 while `/healthz` returns 200, 0 while a part of the router is stalled or has failed";
     MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of the memory budget that events take";
     DEAD_LETTER_BYTES = "event_router_dead_letter_bytes", Gauge, [], "bytes of all dead letters in the store";
@@ -136,6 +142,7 @@ and `_count`. The labels:
   the storage thread.
 - `part`: the kind of a [part](architecture.md#supervision) of the process: `source`, `registry` (the functions or rules of a processor), `admin` or `control`
   (the control socket).
+- `result`: how a [reload](operations.md#change-the-configuration) ended.
 
 Metrics to look at first:
 
@@ -150,6 +157,7 @@ Metrics to look at first:
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
 | Does a target keep refusing events? | `event_router_destination_refuses_all`: 1 if it refuses all; `event_router_destination_parked_lanes`: with `ordering: entity`, the number of entities whose events wait behind a refused one |
 | Do dead letters run out of room? | `event_router_destination_dead_letter_bytes` divided by `event_router_destination_dead_letter_limit_bytes`; the router warns at 80% |
+| Is a changed configuration in effect? | `event_router_config_last_reload_successful`: 0 while the router goes on with an older one |
 | Is something stuck? | `event_router_destination_store_full`: 1 if a spool, the dead letters or the disk are full, so that events wait |
 
 ";
@@ -165,6 +173,7 @@ pub fn reference_manual() -> String {
         ("queue", "Of each queue"),
         ("part", "Of each part that is started again"),
         ("certificate", "Of each certificate"),
+        ("result", "Of each result of a reload"),
         ("", "Of the process"),
     ] {
         text += &format!("## {heading}\n\n| metric | kind | meaning |\n|---|---|---|\n");
@@ -352,39 +361,6 @@ impl BacklogMetrics {
             spool_limit: gauge!(SPOOL_LIMIT, "destination" => destination.to_string()),
             oldest: gauge!(OLDEST, "destination" => destination.to_string()),
         }
-    }
-}
-
-/// The ends of requests to one destination, by [`ANSWER_CLASSES`].
-#[derive(Clone)]
-pub struct AnswerMetrics([Counter; ANSWER_CLASSES.len()]);
-
-/// The values of the label `class`.
-const ANSWER_CLASSES: [&str; 6] = ["ok", "partial", "3xx", "4xx", "5xx", "none"];
-
-impl AnswerMetrics {
-    fn new(destination: &str) -> Self {
-        AnswerMetrics(
-            ANSWER_CLASSES
-                .map(|class| counter!(ANSWERS, "destination" => destination.to_string(), "class" => class)),
-        )
-    }
-
-    /// Counts an answer of this class.
-    pub fn count(&self, class: &str) {
-        if let Some(at) = ANSWER_CLASSES.iter().position(|known| *known == class) {
-            self.0[at].increment(1);
-        }
-    }
-
-    /// Counts a failed request by its HTTP status, if it has one.
-    pub fn count_status(&self, status: Option<u16>) {
-        self.count(match status.map(|status| status / 100) {
-            Some(3) => "3xx",
-            Some(4) => "4xx",
-            Some(5) => "5xx",
-            _ => "none",
-        });
     }
 }
 

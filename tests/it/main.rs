@@ -53,6 +53,7 @@ mod processors_openfaas;
 mod processors_transport;
 mod pushed_events;
 mod queues;
+mod reload;
 mod secrets;
 mod source;
 mod supervision;

@@ -88,6 +88,7 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
     let vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
     Config {
         format: ConfigFormat::Native,
+        reload_on_change: false,
         state: StateLocation::Dir(dir.into()),
         admin: Admin { bind_address: None, ..Admin::default() },
         sources: vec![settings::SourceConfig {

@@ -53,7 +53,7 @@ async fn delivered(
     config.admin = Admin { bind_address: None, ..Admin::default() };
     let router = Router::start(Arc::new(config)).unwrap();
     let view = router.view();
-    until("the source listens", || view.sources[0].1.report().state.is_up()).await;
+    until("the source listens", || view.borrow().sources[0].1.report().state.is_up()).await;
     let client = Client::new();
     // The sender repeats it.
     for _ in 0..2 {

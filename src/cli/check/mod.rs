@@ -5,13 +5,15 @@ mod connect;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, bail};
 use clap::Args;
 
 use super::{ConfigArgs, Exit};
 use crate::admin::Listener;
-use crate::admin::control::ControlClient;
+use crate::admin::control::{ControlClient, ReloadWhat};
 use crate::app;
 use crate::cloudevents::Envelope;
+use crate::settings::changes::Changes;
 use crate::settings::{self, Config, Loaded, ProcessorConfig, StateLocation};
 use crate::state;
 
@@ -40,6 +42,12 @@ pub struct CheckArgs {
     /// certificates nor its data directory
     #[arg(long, conflicts_with = "connect")]
     no_secrets: bool,
+    /// Also list what a reload with this file would change in the running router
+    #[arg(long, conflicts_with = "no_secrets")]
+    against_running: bool,
+    /// The data directory of the running router, if it is not that of this file
+    #[arg(long, value_name = "DIR", requires = "against_running")]
+    data_dir: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
@@ -71,7 +79,28 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Usage);
     }
     summarize(&file, &config, &found.state)?;
+    if args.against_running {
+        let Some(changes) = against_running(&file, &config, args.data_dir.as_deref())? else {
+            return Ok(Exit::Usage);
+        };
+        say!("")?;
+        super::print(changes.to_string().as_bytes())?;
+    }
     if args.connect { connect::run(&config) } else { Ok(Exit::Done) }
+}
+
+/// Asks the running router what a reload with this file would change. It checks the file as well,
+/// with its own environment; `None` if that finds errors, which are printed.
+fn against_running(file: &Path, config: &Config, dir: Option<&Path>) -> anyhow::Result<Option<Changes>> {
+    let text = std::fs::read_to_string(file).context("cannot read the file again")?;
+    let dir = match (dir, &config.state) {
+        (Some(dir), _) => dir,
+        (None, StateLocation::Dir(dir)) => dir,
+        (None, StateLocation::Ephemeral) => {
+            bail!("name the data directory of the running router with `--data-dir`")
+        }
+    };
+    super::reload::ask(dir, ReloadWhat::Compare { name: file.to_owned(), text })
 }
 
 /// The findings about the parts that a configuration describes.

@@ -210,6 +210,22 @@ impl Health {
         self.blamed_at.is_some_and(|since| now.saturating_sub(since) >= age)
     }
 
+    /// The settings have changed and may name another target. Ends the waits that the old target
+    /// caused: the next request goes at once, as a probe if the breaker is open. Answers to
+    /// requests in flight are outdated.
+    pub fn retarget(&mut self, policy: &DeliveryPolicy) {
+        self.opened += 1;
+        self.quiet_until = Duration::ZERO;
+        (self.failures_in_row, self.openings) = (0, 0);
+        (self.good, self.bad) = (0, 0);
+        self.answered_at = None;
+        if policy.breaker.is_none() && !self.is_blamed() {
+            self.state = State::Closed;
+        } else if self.is_open() {
+            self.state = State::Open { until: Duration::ZERO };
+        }
+    }
+
     fn open(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
         let probe_interval = policy.breaker.unwrap_or_default().probe_interval;
         // The random share is at least half of the step. It spreads the probes of a gateway's many

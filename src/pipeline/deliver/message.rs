@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::conviction::Tries;
 use super::{Origin, SpoolKey, SpoolRow};
 use crate::event::{Record, Selection};
-use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Failure};
+use crate::pipeline::deliver::settings::DeliveryPolicy;
+use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Failure, RequestLimits};
 
 /// An input of the engine. Times count from the start of the process.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub enum Input {
     /// The memory that the destination may hold now. Memory can become scarce while no event is
     /// offered, so this input alone can cause a spill.
     Room(Room),
+    /// Other settings from now on. Requests in flight end under the old ones.
+    Policy { policy: Box<DeliveryPolicy>, limits: RequestLimits },
     /// The process is about to end. The engine sends nothing more and writes the marks of partly
     /// delivered rows that the store does not know yet. Repeat this input after the last answers.
     Stop,

@@ -43,6 +43,7 @@ mod item;
 mod lanes;
 mod message;
 mod rate;
+mod reconfigure;
 mod refusal;
 mod send;
 pub mod settings;
@@ -77,6 +78,8 @@ use crate::processor::RequestLimits;
 #[derive(Debug)]
 pub struct DeliveryEngine {
     policy: Policy,
+    /// The ordering to switch to, see `reconfigure`.
+    next_ordering: Option<Ordering>,
     limits: RequestLimits,
     function: std::sync::Arc<str>,
     lanes: Lanes,
@@ -129,17 +132,13 @@ impl DeliveryEngine {
     /// `spooled`: rows that a former run left in the store. `seed`: for the jitter.
     pub fn new(policy: Policy, limits: RequestLimits, function: &str, spooled: Spooled, seed: u64) -> Self {
         let rate = Rate::new(policy.rate_limit);
-        // The configuration sets the size, within the processor's limits.
-        let limits = RequestLimits {
-            events_max: limits.events_max.min(policy.batch.events).min(rate.events_max()).max(1),
-            bytes_max: limits.bytes_max.min(policy.batch.bytes).max(1),
-            ..limits
-        };
+        let limits = reconfigure::configured(limits, &policy, &rate);
         DeliveryEngine {
             rate,
             spool: Spools::new(spooled, policy.ordering),
             share: 2 * SPOOL_REFETCH_BYTES,
             policy,
+            next_ordering: None,
             events_max: limits.events_max,
             limits,
             function: function.into(),
@@ -200,6 +199,7 @@ impl DeliveryEngine {
             Input::LetterStored(letter) => self.letter_stored(&letter, actions),
             Input::LetterRefused(letter) => self.letter_refused(now, &letter, actions),
             Input::Room(room) => self.make_room(now, room, actions),
+            Input::Policy { policy, limits } => self.reconfigure(*policy, limits),
             Input::Stop => {
                 self.stopped = true;
                 self.spool.mark_all(actions);
@@ -215,6 +215,7 @@ impl DeliveryEngine {
         while let Some(key) = self.lanes.emptied.pop() {
             self.spool.look_at(key, &self.lanes);
         }
+        self.reorder();
         let spilled = self.spool.is_active()
             && self.under_way.values().any(|request| request.parts.iter().any(|part| part.spooled));
         if self.spool.is_full() {
@@ -251,7 +252,7 @@ impl DeliveryEngine {
 
     /// Returns the time of the next send, if time is all that is missing.
     fn sends_at(&self) -> Option<Duration> {
-        if self.under_way.len() >= self.policy.concurrency {
+        if self.under_way.len() >= self.policy.concurrency || self.is_switching() {
             return None;
         }
         // An answer is an input of its own and needs no timer.
@@ -423,6 +424,7 @@ impl DeliveryEngine {
     fn is_to_be_parked(&self, key: LaneKey) -> bool {
         self.lanes.parked > self.parked_max()
             && !self.spool.is_full()
+            && self.next_ordering.is_none()
             && self.policy.ordering == Ordering::Entity
             && self.policy.overflow.policy == OverflowPolicy::Spill
             && self.lanes.is_resting(key)

@@ -31,7 +31,8 @@ impl DeliveryEngine {
 
     /// Sends all requests that may leave now.
     pub(super) fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while !self.stopped && self.lanes.has_ready(self.sendable()) {
+        let is_held = self.stopped || self.is_switching();
+        while !is_held && self.lanes.has_ready(self.sendable()) {
             self.ready_since.get_or_insert(now);
             if self.lingers_until().is_some_and(|until| now < until)
                 || self.under_way.len() >= self.policy.concurrency

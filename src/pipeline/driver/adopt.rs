@@ -57,11 +57,23 @@ pub(in crate::pipeline) struct Adopted {
 }
 
 impl Adopted {
+    /// Ends all adoptions because this destination is no longer configured.
+    pub fn hand_back(&mut self) {
+        self.by_ticket.drain().for_each(|(_, adoption)| adoption.hand_back());
+    }
+
     /// Ends an adoption whose event is delivered, or durable here.
     pub fn done(&mut self, ticket: u64) {
         if let Some(Adoption { letter, from }) = self.by_ticket.remove(&ticket) {
             from.adoption_ended(AdoptionEnd::Adopted(letter));
         }
+    }
+}
+
+impl Adoption {
+    /// Ends the adoption without a delivery. The event becomes a dead letter where it came from.
+    pub fn hand_back(self) {
+        self.from.adoption_ended(AdoptionEnd::Refused(self.letter));
     }
 }
 

@@ -119,7 +119,7 @@ impl Driver {
             return;
         }
         let (name, mailbox) = (Arc::clone(&self.name), self.mailbox.clone());
-        let (sources, clocks) = (Arc::clone(&self.shared.sources), Arc::clone(&self.shared.clocks));
+        let (sources, clocks) = (self.shared.sources.clone(), Arc::clone(&self.shared.clocks));
         self.shared.store.with(move |store| {
             let mut found = SpoolBacklog::default();
             let own = store.spools().range(name.to_string()..);
@@ -129,7 +129,7 @@ impl Driver {
                 found.bytes += size.bytes;
             }
             if let Some(row) = store.reader().peek(&name, 0, 1)?.first() {
-                let batch = codec::decode(&row.blob, |source| sources.iter().position(|it| it == source));
+                let batch = codec::decode(&row.blob, |source| sources.index_of(source));
                 let batch = batch.map_err(|error| StoreError::Damaged {
                     path: store.dir().to_owned(),
                     what: format!("row {} of the spool of `{name}`: {error}", row.row),

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
-use super::DriverMessage;
 use super::adopt::{Adoption, AdoptionEnd};
+use super::{DriverMessage, DriverPolicy};
 use crate::pipeline::level::{Coalesced, Level};
 use crate::supervise::Supervisor;
 
@@ -25,6 +25,10 @@ pub(in crate::pipeline) struct Mailbox {
     rows_added: Arc<Coalesced<usize>>,
     /// True while the breaker of the target is open.
     is_down: Arc<AtomicBool>,
+    /// True once the destination is no longer configured.
+    is_retired: Arc<AtomicBool>,
+    /// The latest settings that the driver has not taken.
+    policy: Arc<Coalesced<Option<Box<DriverPolicy>>>>,
     /// Shared by all mailboxes.
     level: Arc<Level>,
     supervisor: Supervisor,
@@ -40,6 +44,8 @@ impl Mailbox {
             ends: Arc::default(),
             rows_added: Arc::default(),
             is_down: Arc::default(),
+            is_retired: Arc::default(),
+            policy: Arc::default(),
             level: Arc::clone(level),
             supervisor: supervisor.clone(),
         };
@@ -85,11 +91,43 @@ impl Mailbox {
         let _ = self.messages.try_send(DriverMessage::Stop { until });
     }
 
-    /// Hands over another destination's dead letter, to be delivered here.
+    /// Hands over other settings. They replace those that the driver has not taken.
+    pub fn set_policy(&self, policy: DriverPolicy) {
+        if self.policy.put(|latest| *latest = Some(Box::new(policy))) {
+            self.send(DriverMessage::Policy);
+        }
+    }
+
+    /// Takes the latest settings.
+    pub fn take_policy(&self) -> Option<Box<DriverPolicy>> {
+        self.policy.take()
+    }
+
+    /// Tells the driver to end because its destination is no longer configured.
+    pub fn retire(&self, until: Instant) {
+        self.is_retired.store(true, SeqCst);
+        let _ = self.messages.try_send(DriverMessage::Retire { until });
+    }
+
+    /// True if the driver has ended.
+    pub fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
+
+    /// Hands over another destination's dead letter, to be delivered here. A driver that has
+    /// retired hands it back: it takes what came before its end, and later letters end here.
     pub fn adopt(&self, adoption: Adoption) {
         if self.adoptions.put(|adoptions| adoptions.push(adoption)) {
             self.send(DriverMessage::Adoptions);
         }
+        if self.is_retired.load(SeqCst) && self.is_closed() {
+            self.hand_back();
+        }
+    }
+
+    /// Hands back the dead letters that the driver has not taken.
+    pub fn hand_back(&self) {
+        self.take_adoptions().into_iter().for_each(Adoption::hand_back);
     }
 
     /// Takes the adoptions since the last call.

@@ -34,16 +34,17 @@ use super::destination::DestinationId;
 use super::level::Level;
 use super::refusals::Attempt;
 use super::replay::{self, Replay};
+use super::sources::SourceTable;
 use super::storage::StoreHandle;
 pub(super) use crate::clock::now_us;
 use crate::limits::{ANSWERS_AT_ONCE, BACKLOG_INTERVAL, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
 use crate::memory::Budget;
-use crate::pipeline::deliver::settings::Overflow;
+use crate::pipeline::deliver::settings::{DeliveryPolicy, Overflow};
 use crate::processor::{BatchSlice, Blame, DeliveryOutcome, Failure, Processor};
 use crate::source::ClockOffsets;
 use crate::state::{self, Store};
 use crate::supervise::Supervisor;
-use crate::telemetry::metrics::DestinationMetrics;
+use crate::telemetry::metrics::{BacklogMetrics, DestinationMetrics};
 
 pub(super) use self::adopt::{Adopted, Sink};
 pub(super) use self::backlog::Backlog;
@@ -85,10 +86,23 @@ pub(super) enum DriverMessage {
     Adoptions,
     /// Results of dead letters that other destinations had adopted.
     AdoptionEnds,
+    /// Other settings from the next request on.
+    Policy,
     /// No more requests are to be sent. Answers are awaited until the deadline.
     Stop {
         until: Instant,
     },
+    /// The destination is no longer configured. As `Stop`, while the router goes on.
+    Retire {
+        until: Instant,
+    },
+}
+
+/// The settings of a driver that a reload can change.
+pub(super) struct DriverPolicy {
+    pub processor: Arc<dyn Processor>,
+    pub delivery: DeliveryPolicy,
+    pub sink: Option<Sink>,
 }
 
 /// Resources that all drivers share.
@@ -104,8 +118,8 @@ pub(super) struct Shared {
     pub epoch: Instant,
     /// Number of destinations that exist or may come, for the fair share of memory.
     pub destinations: Arc<std::sync::atomic::AtomicUsize>,
-    /// Names of the sources by index, to decode batches from the store.
-    pub sources: Arc<Vec<String>>,
+    /// The sources, to decode batches from the store.
+    pub sources: SourceTable,
     pub clocks: Arc<ClockOffsets>,
     pub invocations: Option<Arc<crate::processor::InvocationLog>>,
 }
@@ -206,6 +220,7 @@ impl Driver {
                 message = inbox.recv() => match message {
                     None => return,
                     Some(DriverMessage::Stop { until }) => return self.stop(until, under_way).await,
+                    Some(DriverMessage::Retire { until }) => return self.retire(until, under_way, inbox).await,
                     Some(message) => self.handle(message, &mut actions),
                 },
                 _ = backlog.tick() => self.look_at_backlog(),
@@ -222,7 +237,7 @@ impl Driver {
 
     /// Waits for the requests in flight and has the store record their results. Events from a spool
     /// count as settled already, so nobody else would record their delivery.
-    async fn stop(mut self, until: Instant, mut under_way: UnderWay) {
+    async fn stop(&mut self, until: Instant, mut under_way: UnderWay) {
         let mut actions = Vec::new();
         let mut is_first = true;
         loop {
@@ -242,6 +257,34 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Ends the driver of a destination that is no longer configured. Hands back everything that
+    /// others wait for: dead letters that this driver had adopted, and replays.
+    async fn retire(mut self, until: Instant, under_way: UnderWay, mut inbox: mpsc::Receiver<DriverMessage>) {
+        self.stop(until, under_way).await;
+        inbox.close();
+        while let Ok(message) = inbox.try_recv() {
+            if let DriverMessage::Replay(replay) = message {
+                replay.requester.tell(replay::Ended::NotConfigured);
+            }
+        }
+        for (_, (_, requester)) in self.replays.drain() {
+            requester.tell(replay::Ended::NotConfigured);
+        }
+        self.adopted.hand_back();
+        self.mailbox.hand_back();
+        clear(&self.metrics);
+    }
+
+    /// Takes over changed settings. Requests in flight end with the old processor.
+    fn change(&mut self, actions: &mut Vec<Action>) {
+        let Some(policy) = self.mailbox.take_policy() else { return };
+        let DriverPolicy { processor, delivery, sink } = *policy;
+        (self.sink, self.overflow) = (sink, delivery.overflow);
+        let input = Input::Policy { policy: Box::new(delivery), limits: processor.request_limits() };
+        self.processor = processor;
+        self.engine.step(self.now(), input, actions);
     }
 
     fn now(&self) -> Duration {
@@ -268,7 +311,8 @@ impl Driver {
             DriverMessage::Replay(replay) => return self.replay(replay, actions),
             DriverMessage::Adoptions => return self.adoptions(actions),
             DriverMessage::AdoptionEnds => return self.adoption_ends(actions),
-            DriverMessage::Stop { .. } => return,
+            DriverMessage::Policy => return self.change(actions),
+            DriverMessage::Stop { .. } | DriverMessage::Retire { .. } => return,
         };
         self.engine.step(self.now(), input, actions);
     }
@@ -418,4 +462,13 @@ impl Driver {
         self.metrics.parked.set(gauges.parked_lanes as f64);
         self.metrics.parked_spooled.set(gauges.parked_spools as f64);
     }
+}
+
+/// Sets the gauges of a destination that is gone to zero. Those of the spool stay, since its events
+/// do.
+fn clear(metrics: &DestinationMetrics) {
+    let BacklogMetrics { memory_events, memory_bytes, oldest, .. } = &metrics.backlog;
+    let levels = [memory_events, memory_bytes, oldest, &metrics.under_way, &metrics.aside, &metrics.parked];
+    let states = [&metrics.parked_spooled, &metrics.store_full, &metrics.breaker_open, &metrics.spooling];
+    levels.into_iter().chain(states).chain([&metrics.refuses_all]).for_each(|gauge| gauge.set(0.0));
 }

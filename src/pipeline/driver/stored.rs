@@ -73,13 +73,13 @@ impl Driver {
     /// reading them is what makes room elsewhere.
     pub(super) fn fetch(&self, spool: SpoolKey, after: SpoolRow, bytes: usize) {
         let (name, mailbox, sources) =
-            (spool.name(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
+            (spool.name(&self.name), self.mailbox.clone(), self.shared.sources.clone());
         let budget = self.shared.budget.clone();
         self.shared.store.with(move |store| {
             let mut rows = Vec::new();
             for row in store.reader().peek(&name, after.0, bytes as u64)? {
                 let selection = row.left();
-                match codec::decode(&row.blob, |source| sources.iter().position(|name| name == source)) {
+                match codec::decode(&row.blob, |source| sources.index_of(source)) {
                     Ok(mut batch) => {
                         batch.permit = budget.take(batch.size());
                         rows.push((SpoolRow(row.row), BatchSlice { batch: Arc::new(batch), selection }));

@@ -18,7 +18,10 @@ pub struct Audience {
     processor: usize,
     name: String,
     targets: Targets,
+    /// The selector of changed settings, while its registry is not known.
+    next: Option<Box<dyn Selector>>,
     undecided: Undecided,
+    is_removed: bool,
 }
 
 enum Targets {
@@ -26,6 +29,22 @@ enum Targets {
     Whole(DestinationId),
     /// Each subscriber of the processor is a destination. Its selector chooses among them.
     Subscribers { selector: Box<dyn Selector>, known: SubscriberDestinations },
+}
+
+impl Targets {
+    fn new(
+        processor: usize,
+        name: &str,
+        selector: Option<Box<dyn Selector>>,
+        destinations: &mut Destinations,
+    ) -> Self {
+        let Some(selector) = selector else {
+            return Targets::Whole(destinations.intern(processor, name, ""));
+        };
+        let configured = selector.configured();
+        let ids = configured.iter().map(|subscriber| Some(destinations.intern(processor, name, subscriber)));
+        Targets::Subscribers { known: SubscriberDestinations(ids.collect()), selector }
+    }
 }
 
 /// Destinations by subscriber number.
@@ -41,17 +60,29 @@ impl Audience {
         destinations: &mut Destinations,
     ) -> Self {
         let undecided = Undecided::new(selector.is_none());
-        let targets = match selector {
-            None => Targets::Whole(destinations.intern(processor, name, "")),
-            Some(selector) => {
-                let configured = selector.configured();
-                let ids = configured
-                    .iter()
-                    .map(|subscriber| Some(destinations.intern(processor, name, subscriber)));
-                Targets::Subscribers { known: SubscriberDestinations(ids.collect()), selector }
-            }
-        };
-        Audience { processor, name: name.into(), targets, undecided }
+        let targets = Targets::new(processor, name, selector, destinations);
+        Audience { processor, name: name.into(), targets, next: None, undecided, is_removed: false }
+    }
+
+    /// Takes over the selector of changed settings. If the processor is live, its last registry
+    /// decides until the new one is known: events must not wait for it on disk, ahead of those that
+    /// wait in memory.
+    pub(super) fn change(&mut self, selector: Option<Box<dyn Selector>>, destinations: &mut Destinations) {
+        self.is_removed = false;
+        self.next = None;
+        match selector {
+            Some(selector) if self.undecided.is_live() && !selector.is_known() => self.next = Some(selector),
+            selector => self.targets = Targets::new(self.processor, &self.name, selector, destinations),
+        }
+    }
+
+    pub(super) fn remove(&mut self) {
+        self.is_removed = true;
+        self.next = None;
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed
     }
 
     /// Adds the destinations of the `offered` events. While the processor is undecided, this is its
@@ -112,8 +143,12 @@ impl Audience {
         }
     }
 
-    /// Makes the processor live once its registry is known and no event waits for it.
-    pub(super) fn go_live(&mut self) {
+    /// Makes the processor live once its registry is known and no event waits for it. Switches to
+    /// the selector of changed settings once its registry is known.
+    pub(super) fn go_live(&mut self, destinations: &mut Destinations) {
+        if let Some(selector) = self.next.take_if(|next| next.is_known()) {
+            self.targets = Targets::new(self.processor, &self.name, Some(selector), destinations);
+        }
         if !self.undecided.is_live() && self.is_known() {
             self.undecided.go_live();
         }
@@ -123,9 +158,9 @@ impl Audience {
         destinations.intern_undecided(self.processor, &self.name)
     }
 
-    /// Returns true if `name` is that of the pseudo-destination.
+    /// Returns true if `name` is that of the pseudo-destination of a configured processor.
     pub(super) fn is_undecided_name(&self, name: &str) -> bool {
-        undecided_processor(name) == Some(&self.name)
+        !self.is_removed && undecided_processor(name) == Some(&self.name)
     }
 
     pub(super) fn undecided_name(&self) -> String {
@@ -143,6 +178,9 @@ impl Audience {
     /// The destination of this processor that a former run knew as `name`, even if its target does
     /// not list it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
+        if self.is_removed {
+            return None;
+        }
         if self.is_undecided_name(name) {
             return Some(self.pseudo_destination(destinations));
         }

@@ -76,54 +76,114 @@ impl Rule {
     }
 }
 
+/// The compiled routes of a configuration.
+pub struct CompiledRoutes {
+    all: Vec<Rule>,
+    patterns: Option<Patterns>,
+}
+
+impl CompiledRoutes {
+    /// Compiles the routes.
+    ///
+    /// # Errors
+    /// Returns every pattern that cannot be compiled. A configuration that was loaded from a file
+    /// has none.
+    pub fn new(routes: &[RouteSettings]) -> Result<Self, Vec<PatternError>> {
+        let patterns = Patterns::of(routes)?;
+        let rule = |route: &RouteSettings| Rule {
+            sources: route.sources.clone(),
+            has_pattern: route.pattern.is_some(),
+            processors: route.processors.clone(),
+            matched: counter!(names::ROUTE_EVENTS, "route" => route.name.clone()),
+            max_age_us: route.max_age.map(|age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX)),
+            expired: counter!(names::ROUTE_EXPIRED, "route" => route.name.clone()),
+        };
+        Ok(CompiledRoutes { all: routes.iter().map(rule).collect(), patterns })
+    }
+}
+
 /// The route stage.
 pub struct Route {
-    rules: Vec<Rule>,
+    rules: CompiledRoutes,
+    /// By processor index. A removed processor keeps its place.
     audiences: Vec<Audience>,
-    patterns: Option<Patterns>,
 }
 
 impl Route {
     /// Compiles the routes. `processors` holds name and selector, by index.
     ///
     /// # Errors
-    /// Returns every pattern that cannot be compiled. A configuration that was loaded from a file
-    /// has none.
+    /// As [`CompiledRoutes::new`].
     pub fn new<'a>(
         routes: &[RouteSettings],
         processors: impl IntoIterator<Item = (&'a str, Option<Box<dyn Selector>>)>,
         destinations: &mut Destinations,
     ) -> Result<Self, Vec<PatternError>> {
-        let patterns = Patterns::of(routes)?;
-        let rules = routes
-            .iter()
-            .map(|route| Rule {
-                sources: route.sources.clone(),
-                has_pattern: route.pattern.is_some(),
-                processors: route.processors.clone(),
-                matched: counter!(names::ROUTE_EVENTS, "route" => route.name.clone()),
-                max_age_us: route.max_age.map(|age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX)),
-                expired: counter!(names::ROUTE_EXPIRED, "route" => route.name.clone()),
-            })
-            .collect();
+        let rules = CompiledRoutes::new(routes)?;
         let processors = processors.into_iter().enumerate();
         let audiences =
             processors.map(|(at, (name, selector))| Audience::new(at, name, selector, destinations));
-        Ok(Route { rules, audiences: audiences.collect(), patterns })
+        Ok(Route { rules, audiences: audiences.collect() })
+    }
+
+    /// Replaces the routes. Events that were routed before keep their destinations.
+    pub fn set_rules(&mut self, rules: CompiledRoutes) {
+        self.rules = rules;
+    }
+
+    /// Adds a processor, at the next index or in the place of a removed one. `rows`: as in
+    /// [`Route::restore_undecided`].
+    pub fn add_processor(
+        &mut self,
+        at: usize,
+        name: &str,
+        selector: Option<Box<dyn Selector>>,
+        rows: impl Fn(&str) -> u64,
+        destinations: &mut Destinations,
+    ) {
+        let mut audience = Audience::new(at, name, selector, destinations);
+        let rows = rows(&audience.undecided_name());
+        audience.undecided().restore(rows);
+        match self.audiences.get_mut(at) {
+            Some(removed) => *removed = audience,
+            None => self.audiences.push(audience),
+        }
+    }
+
+    /// Changes how a processor selects among its destinations. A removed processor is back.
+    pub fn change_processor(
+        &mut self,
+        at: usize,
+        selector: Option<Box<dyn Selector>>,
+        destinations: &mut Destinations,
+    ) {
+        self.audiences[at].change(selector, destinations);
+    }
+
+    /// Removes a processor. No event goes to it from now on. The routes must not name it any more.
+    pub fn remove_processor(&mut self, at: usize) {
+        self.audiences[at].remove();
+    }
+
+    /// Returns true if a processor was removed.
+    pub fn is_removed(&self, at: usize) -> bool {
+        self.audiences.get(at).is_some_and(Audience::is_removed)
     }
 
     /// Number of destinations that events may go to, with or without events so far. The functions
     /// of a processor count as two at most. That is enough to tell whether a destination is alone.
     pub fn reached(&self) -> usize {
-        let routed = |at: &usize| self.rules.iter().any(|rule| rule.processors.contains(at));
+        let routed = |at: &usize| self.rules.all.iter().any(|rule| rule.processors.contains(at));
         (0..self.audiences.len()).filter(routed).map(|at| self.audiences[at].count()).sum()
     }
 
     /// The destination that a former run knew as `name`; `None` if its processor is no longer
     /// configured.
     pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
-        let known = destinations.by_name(name);
-        known.or_else(|| self.audiences.iter().find_map(|audience| audience.named(name, destinations)))
+        if let Some(known) = destinations.by_name(name) {
+            return (!self.is_removed(destinations.get(known).processor)).then_some(known);
+        }
+        self.audiences.iter().find_map(|audience| audience.named(name, destinations))
     }
 
     /// Names of the destinations that events may go to now or soon. For functions these are the
@@ -132,11 +192,14 @@ impl Route {
         let listed: Vec<_> = self
             .audiences
             .iter()
+            .filter(|audience| !audience.is_removed())
             .filter_map(|audience| Some((audience.processor(), audience.listed()?)))
             .collect();
         let is_listed = |processor| listed.iter().any(|(lists, _)| *lists == processor);
         let others = destinations.iter().filter(|(_, destination)| {
-            !is_listed(destination.processor) && undecided_processor(&destination.name).is_none()
+            !is_listed(destination.processor)
+                && !self.is_removed(destination.processor)
+                && undecided_processor(&destination.name).is_none()
         });
         let mut known: Vec<String> = others.map(|(_, destination)| destination.name.to_string()).collect();
         known.extend(listed.into_iter().flat_map(|(_, names)| names));
@@ -168,8 +231,8 @@ impl Route {
     }
 
     /// Makes each processor live whose registry is known and for which no event waits.
-    pub fn go_live(&mut self) {
-        self.audiences.iter_mut().for_each(Audience::go_live);
+    pub fn go_live(&mut self, destinations: &mut Destinations) {
+        self.audiences.iter_mut().for_each(|audience| audience.go_live(destinations));
     }
 
     /// The pseudo-destination that keeps the events of a processor while it is undecided.
@@ -201,7 +264,7 @@ impl Route {
         replays: &[(usize, Vec<Arc<str>>)],
         destinations: &mut Destinations,
     ) -> Routed {
-        self.go_live();
+        self.go_live(destinations);
         let mut fresh = Selection::first(batch.records.len());
         let mut routed = Routed::default();
         let mut never_decided = Vec::new();
@@ -225,13 +288,14 @@ impl Route {
         }
         let source = batch.source.index;
         let takes = |rule: &Rule| rule.sources.get(source).copied().unwrap_or(false);
-        if let Some(patterns) = &mut self.patterns
-            && self.rules.iter().any(|rule| rule.has_pattern && takes(rule))
+        let CompiledRoutes { all: rules, patterns } = &mut self.rules;
+        if let Some(patterns) = patterns
+            && rules.iter().any(|rule| rule.has_pattern && takes(rule))
         {
             patterns.step(batch, &fresh);
         }
-        for (at, rule) in self.rules.iter().enumerate().filter(|(_, rule)| takes(rule)) {
-            let matched = match &self.patterns {
+        for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| takes(rule)) {
+            let matched = match patterns {
                 Some(patterns) if rule.has_pattern => patterns.taken(at),
                 _ => fresh,
             };

@@ -13,8 +13,11 @@ use uuid::Uuid;
 use super::lane::{AdoptionEnd, Lane, LaneMessage};
 use super::outside::Outside;
 use super::reader::Reader;
+use super::reloads::Presence;
 use super::undecided::{self, AwaitedJob};
-use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, engine, name, parts, processor_name, sink_of};
+use super::{
+    BASE_US, LANES, OVERFLOW, OVERLAP_US, REMOVABLE, WITNESS, engine, name, parts, processor_name, sink_of,
+};
 use crate::event::Selection;
 use crate::limits::{DRIVER_JOBS_MAX, OWN_MESSAGES_MAX};
 use crate::pipeline::control::UnreadableEvent;
@@ -92,7 +95,7 @@ impl Inside {
         let lanes = (0..LANES)
             .map(|n| {
                 let rows = spooled.remove(&name(n)).unwrap_or_default();
-                let mut engine = engine(n, rows, outside.random.random());
+                let mut engine = engine(n, outside.ordering[n], rows, outside.random.random());
                 if core.is_undecided(parts(n).0) {
                     engine.expect_rows();
                 }
@@ -134,7 +137,7 @@ impl Inside {
     /// Does one step. Returns `Err` if the store failed, and then the process has to end.
     pub(super) fn step(&mut self, outside: &mut Outside) -> Result<(), ()> {
         let lane = outside.below(LANES);
-        match outside.below(12) {
+        match outside.below(13) {
             0 => self.reader.step(outside, &mut self.to_parse),
             1 => {
                 if let Some(page) = self.to_parse.pop_front() {
@@ -180,6 +183,7 @@ impl Inside {
             }
             9 if outside.below(8) == 0 => self.replay(outside),
             10 => self.step_undecided(outside),
+            11 if outside.well || outside.below(4) == 0 => self.reload(outside),
             _ => {}
         }
         Ok(())
@@ -196,6 +200,7 @@ impl Inside {
         for output in outputs {
             match output {
                 Output::Offer { destination, slice } => {
+                    self.excuse(destination, &slice, outside);
                     let room = Room { share: 1_500, scarce: outside.chance(50), alone: false };
                     self.lanes[destination.0 as usize]
                         .mailbox
@@ -205,6 +210,17 @@ impl Inside {
                     self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
                 }
             }
+        }
+    }
+
+    /// Notes events that are routed while processors are removed.
+    fn excuse(&self, destination: DestinationId, slice: &BatchSlice, outside: &mut Outside) {
+        if destination.0 as usize != WITNESS {
+            return;
+        }
+        for lane in REMOVABLE.into_iter().filter(|lane| self.lanes[*lane].presence != Presence::Configured) {
+            let key = |i: usize| slice.batch.records[i].key.expect("all have one") as usize;
+            outside.targets[lane].excused.extend(slice.selection.iter().map(key));
         }
     }
 
@@ -222,6 +238,11 @@ impl Inside {
     pub(super) fn handle(&mut self, at: usize, message: LaneMessage, now_us: i64) {
         let mut actions = Vec::new();
         let lane = &mut self.lanes[at];
+        // A driver that ends takes only the answers to its requests.
+        let is_ending = lane.presence == Presence::Ending;
+        if is_ending && !matches!(message, LaneMessage::Input(Input::Done { .. })) {
+            return;
+        }
         let now = Duration::from_micros((now_us - BASE_US) as u64);
         match message {
             LaneMessage::Input(input) => lane.engine.step(now, input, &mut actions),
@@ -264,13 +285,16 @@ impl Inside {
             }
         }
         self.carry_out(at, actions, now_us);
+        if is_ending {
+            self.stop(at, now_us);
+        }
         assert!(self.lanes[at].own_messages() <= OWN_MESSAGES_MAX, "{}", name(at));
         let jobs = self.jobs.iter().filter(|(_, reply)| reply.lane() == Some(at)).count();
         assert!(jobs <= DRIVER_JOBS_MAX, "{jobs} jobs of {}", name(at));
         assert!(self.settled <= 1, "one message stands for all settlements");
     }
 
-    fn carry_out(&mut self, at: usize, actions: Vec<Action>, now_us: i64) {
+    pub(super) fn carry_out(&mut self, at: usize, actions: Vec<Action>, now_us: i64) {
         if actions.iter().any(|action| matches!(action, Action::Append { .. })) {
             self.remove(at, true);
         }
@@ -349,7 +373,7 @@ impl Inside {
     }
 
     /// Gives removals of a lane's spool rows to the store.
-    fn remove(&mut self, at: usize, next: bool) {
+    pub(super) fn remove(&mut self, at: usize, next: bool) {
         let writes = self.lanes[at].spool_jobs.due(next);
         if !writes.is_empty() {
             self.jobs.push_back((writes, Reply::Message(at, LaneMessage::Removed)));
@@ -444,7 +468,7 @@ impl Inside {
 
 impl Reply {
     /// The lane that the job belongs to. Jobs of replays have a bound of their own.
-    fn lane(&self) -> Option<usize> {
+    pub(super) fn lane(&self) -> Option<usize> {
         match self {
             Reply::Message(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
             Reply::Checkpointed

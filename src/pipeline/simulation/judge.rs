@@ -3,6 +3,7 @@
 //! - No event is lost: each one is with its target or its dead-letter processor, or is a dead
 //!   letter.
 //! - Within its scope of ordering, each event arrives for the first time in order.
+//! - After a change of the ordering, both hold for the scope that all orderings share.
 //! - An event has the same id at every target.
 //! - Every unreadable event is kept as a dead letter.
 
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use super::inside::Inside;
 use super::outside::Outside;
-use super::{ROUTED, name, ordering, sink_of, steps_aside, wants};
+use super::{ROUTED, name, sink_of, wants};
 use crate::pipeline::deliver::settings::Ordering;
 use crate::state::{DeadLetterFilter, ListedDeadLetter, Storage};
 
@@ -48,6 +49,9 @@ fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter],
     };
     for key in 0..outside.vcenter.len() {
         let (has, dead) = (target.has(key), is_dead(lane, key));
+        if target.excused.contains(&key) && !has && !dead {
+            continue;
+        }
         let adopted = sink.is_some_and(|(_, sink)| sink.has(key));
         let refused_twice = sink.is_some_and(|(_, sink)| sink.refuses.contains(&key));
         // An event that the dead-letter processor had in its spool before it was refused is that
@@ -81,10 +85,14 @@ fn first_receipts_are_in_order(lane: usize, outside: &Outside, context: &str) {
         if !seen.insert(*key) || outside.vcenter[*key].is_late() || target.mended.contains(key) {
             continue;
         }
-        if steps_aside(lane) && target.refused_twice.contains(key) {
+        // A crash can undo the decision that an event is not for a removed processor.
+        if target.excused.contains(key) {
             continue;
         }
-        let scope = match ordering(lane) {
+        if outside.steps_aside(lane) && target.refused_twice.contains(key) {
+            continue;
+        }
+        let scope = match outside.weakest_ordering(lane) {
             Ordering::Source => 0,
             Ordering::Entity => outside.vcenter[*key].entity,
             Ordering::None => continue,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::reloads::Presence;
 use crate::event::Failed;
 use crate::pipeline::deliver::{DeliveryEngine, FailedEvent, Input};
 use crate::pipeline::driver::SpoolJobs;
@@ -27,6 +28,8 @@ pub(super) struct Lane {
     pub(super) rows_added: Coalesced<usize>,
     /// Dead letters that are being replayed, with their tries so far.
     pub(super) replays: BTreeMap<i64, u32>,
+    /// Only processors that are one destination are removed.
+    pub(super) presence: Presence,
     /// True if an earlier process has crashed.
     crashed: bool,
 }
@@ -68,6 +71,7 @@ impl Lane {
             next_ticket: 0,
             rows_added: Coalesced::default(),
             replays: BTreeMap::new(),
+            presence: Presence::Configured,
             crashed,
         }
     }
@@ -99,7 +103,8 @@ impl Lane {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.mailbox.is_empty()
+        self.presence == Presence::Configured
+            && self.mailbox.is_empty()
             && self.engine.is_idle()
             && self.spool_jobs.is_quiet()
             && self.letters.is_quiet()

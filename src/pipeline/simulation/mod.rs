@@ -19,6 +19,8 @@
 //! ```
 //!
 //! `Core` has the stages order, route and settle, and each destination has a `DeliveryEngine`.
+//! Reloads change the ordering of destinations, and remove processors and add them again.
+//!
 //! After a crash only the disk, the vCenter and the events received by the targets remain.
 //!
 //! At the end all is well, every event has to arrive, and `judge` checks the promises.
@@ -31,6 +33,7 @@ mod judge;
 mod lane;
 mod outside;
 mod reader;
+mod reloads;
 mod replays;
 mod undecided;
 
@@ -70,6 +73,10 @@ const SINK: usize = 3;
 /// The processor that is a gateway.
 const GATEWAY: usize = 4;
 const PROCESSORS: usize = 5;
+/// Processors that reloads remove. Each is one destination, with the same number.
+const REMOVABLE: [usize; 2] = [0, 2];
+/// The destination that shows which events were routed: every event goes there, at all times.
+const WITNESS: usize = 1;
 /// The destination whose target acknowledges or refuses each event of a request by itself.
 const PARTIAL: usize = 2;
 /// All destinations.
@@ -87,15 +94,15 @@ const SEEDS: std::ops::Range<u64> = 0..100;
 /// Seeds that once broke a promise; they are tried besides the default ones.
 const SEEDS_KEPT: [u64; 6] = [382, 704, 829, 1_518, 2_094, 2_714];
 
-fn ordering(lane: usize) -> Ordering {
-    [Ordering::Source, Ordering::Entity, Ordering::None, Ordering::Source, Ordering::Source, Ordering::Entity]
-        [lane]
-}
-
-/// Returns true if an event that was refused twice may be overtaken.
-fn steps_aside(lane: usize) -> bool {
-    ordering(lane) == Ordering::Source && on_refusal(lane) == OnRefusal::StepAside
-}
+/// The orderings at the beginning.
+const ORDERINGS: [Ordering; LANES] = [
+    Ordering::Source,
+    Ordering::Entity,
+    Ordering::None,
+    Ordering::Source,
+    Ordering::Source,
+    Ordering::Entity,
+];
 
 fn on_refusal(lane: usize) -> OnRefusal {
     if lane == 4 { OnRefusal::Hold } else { OnRefusal::StepAside }
@@ -135,23 +142,32 @@ fn sink_of(lane: usize) -> Option<usize> {
     (lane == 1).then_some(SINK)
 }
 
-fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
-    let policy = DeliveryPolicy {
-        ordering: ordering(lane),
+fn policy(lane: usize, ordering: Ordering) -> DeliveryPolicy {
+    DeliveryPolicy {
+        ordering,
         on_refusal: on_refusal(lane),
         retry: Retry { max_age: MAX_AGE, ..Retry::default() },
         dead_letter: sink_of(lane).map(name),
         ..DeliveryPolicy::default()
-    };
-    let limits =
-        RequestLimits { events_max: [5, 1, 10, 3, 1, 4][lane], bytes_max: 1 << 20, partial: lane == PARTIAL };
-    DeliveryEngine::new(policy, limits, "", spooled, seed)
+    }
+}
+
+fn limits(lane: usize) -> RequestLimits {
+    RequestLimits { events_max: [5, 1, 10, 3, 1, 4][lane], bytes_max: 1 << 20, partial: lane == PARTIAL }
+}
+
+fn engine(lane: usize, ordering: Ordering, spooled: Spooled, seed: u64) -> DeliveryEngine {
+    DeliveryEngine::new(policy(lane, ordering), limits(lane), "", spooled, seed)
 }
 
 /// A route from the one source to all processors but the dead-letter processor.
 fn everything() -> RouteSettings {
-    let processors = (0..PROCESSORS).filter(|processor| *processor != SINK);
-    RouteSettings { sources: vec![true], processors: processors.collect(), ..RouteSettings::default() }
+    routes((0..PROCESSORS).filter(|processor| *processor != SINK).collect())
+}
+
+/// A route from the one source to `processors`.
+fn routes(processors: Vec<usize>) -> RouteSettings {
+    RouteSettings { sources: vec![true], processors, ..RouteSettings::default() }
 }
 
 /// Plays a seed to its end. Panics if a promise is broken.
@@ -168,6 +184,8 @@ fn play(seed: u64) {
         crashed: false,
         stalled: false,
         registry: Arc::default(),
+        ordering: ORDERINGS,
+        orderings: ORDERINGS.map(|ordering| vec![ordering]),
     };
     for lane in 0..LANES {
         // Few events reach the dead-letter processor, so it refuses a higher share of them.

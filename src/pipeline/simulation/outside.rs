@@ -10,7 +10,8 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use uuid::Uuid;
 
-use super::{ENTITIES, LANES, LATE_US, PARTIAL, blame_of_poison};
+use super::{ENTITIES, LANES, LATE_US, PARTIAL, blame_of_poison, on_refusal};
+use crate::pipeline::deliver::settings::{OnRefusal, Ordering};
 use crate::processor::{Blame, DeliveryOutcome, DeliveryRequest, Failure};
 use crate::state::MemoryDisk;
 
@@ -47,6 +48,10 @@ pub(super) struct Outside {
     pub(super) stalled: bool,
     /// True if this run of the router could read the gateway's list of functions.
     pub(super) registry: Arc<AtomicBool>,
+    /// The configured ordering of each destination.
+    pub(super) ordering: [Ordering; LANES],
+    /// All orderings that each destination has had.
+    pub(super) orderings: [Vec<Ordering>; LANES],
 }
 
 /// A target. `received` holds keys and ids in order of arrival; a key is the event's index.
@@ -64,11 +69,31 @@ pub(super) struct Target {
     pub(super) refusals: BTreeMap<usize, usize>,
     /// Events that it had refused twice when it accepted them for the first time.
     pub(super) refused_twice: BTreeSet<usize>,
+    /// Events that were routed while its processor was removed.
+    pub(super) excused: BTreeSet<usize>,
 }
 
 impl Outside {
     pub(super) fn chance(&mut self, percent: u32) -> bool {
         !self.well && self.random.random_range(0..100) < percent
+    }
+
+    pub(super) fn set_ordering(&mut self, lane: usize, ordering: Ordering) {
+        self.ordering[lane] = ordering;
+        self.orderings[lane].push(ordering);
+    }
+
+    /// The scope in which the events of a destination are in order: the weakest of all orderings
+    /// that it has had.
+    pub(super) fn weakest_ordering(&self, lane: usize) -> Ordering {
+        let orderings = &self.orderings[lane];
+        let weakest = [Ordering::None, Ordering::Entity].into_iter().find(|it| orderings.contains(it));
+        weakest.unwrap_or(Ordering::Source)
+    }
+
+    /// Returns true if an event that was refused twice may be overtaken.
+    pub(super) fn steps_aside(&self, lane: usize) -> bool {
+        self.orderings[lane].contains(&Ordering::Source) && on_refusal(lane) == OnRefusal::StepAside
     }
 
     pub(super) fn below(&mut self, n: usize) -> usize {

@@ -156,8 +156,7 @@ impl Undecided {
 
     /// Makes the processor live if nothing waits. To be called while its registry is known.
     pub fn go_live(&mut self) {
-        let is_empty = self.rows == 0 && self.waiting.is_empty() && self.appending.is_empty();
-        self.is_live |= is_empty && matches!(self.moving, MoveState::Idle);
+        self.is_live |= self.rows == 0 && self.is_quiet();
     }
 
     /// Takes events for the spool of `destination`.
@@ -272,6 +271,18 @@ impl Undecided {
         self.totals.moved += wanted;
         self.totals.unwanted += unwanted;
         added
+    }
+
+    /// Forgets the events that wait in memory, because the processor was removed. Returns true if
+    /// no job is with the store.
+    pub fn abandon(&mut self) -> bool {
+        self.waiting.clear();
+        self.is_quiet()
+    }
+
+    /// Returns true if no event waits in memory and no job is with the store.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.is_empty() && self.appending.is_empty() && matches!(self.moving, MoveState::Idle)
     }
 
     pub fn gauges(&self) -> UndecidedGauges {

@@ -28,7 +28,8 @@ impl Registries {
     }
 
     pub fn get(&self, processor: usize) -> RegistryState {
-        let state = self.0[processor].load(Relaxed);
+        let Some(state) = self.0.get(processor) else { return RegistryState::Live };
+        let state = state.load(Relaxed);
         let all = [RegistryState::Live, RegistryState::Unknown, RegistryState::Moving];
         all.into_iter().find(|one| *one as u8 == state).unwrap_or(RegistryState::Live)
     }

@@ -45,7 +45,8 @@ impl CoreThread {
         }
         self.carry_out(outputs);
         let mut all_live = true;
-        for processor in 0..self.undecided.len() {
+        let configured = (0..self.undecided.len()).filter(|processor| !self.core.is_removed(*processor));
+        for processor in configured.collect::<Vec<_>>() {
             all_live &= self.report_undecided(processor);
         }
         self.all_live = all_live;
@@ -63,7 +64,10 @@ impl CoreThread {
         }
         let (job, added) = self.core.undecided_done(self.now(), processor, reply);
         for destination in added {
-            self.mailbox(destination).row_added();
+            // The rows of a processor that was removed are counted if it comes back.
+            if self.has_driver(destination) || !self.core.is_removed(processor) {
+                self.mailbox(destination).row_added();
+            }
         }
         if let Some(job) = job {
             self.undecided_job(processor, job);
@@ -233,16 +237,14 @@ fn answer(control: &ControlSender, processor: usize, reply: UndecidedReply, refu
 
 /// Reads the first row of the spool. It takes memory at once, since moving it makes room.
 fn fetch(shared: &Shared, processor: usize, name: String) {
-    let (control, sources, budget) =
-        (shared.control.clone(), Arc::clone(&shared.sources), shared.budget.clone());
+    let (control, sources, budget) = (shared.control.clone(), shared.sources.clone(), shared.budget.clone());
     shared.store.with(move |store| {
         let first = store.reader().peek(&name, 0, 1)?.into_iter().next();
         let row = match first {
             None => None,
             Some(row) => {
                 let selection = row.left();
-                let decoded =
-                    codec::decode(&row.blob, |source| sources.iter().position(|name| name == source));
+                let decoded = codec::decode(&row.blob, |source| sources.index_of(source));
                 let mut batch = decoded.map_err(|error| StoreError::Damaged {
                     path: store.dir().to_owned(),
                     what: format!("row {} of the spool of `{name}`: {error}", row.row),

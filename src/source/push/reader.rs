@@ -17,8 +17,6 @@ use crate::source::{InboxRow, Page, PageForm, SourceState, Start, Verdict};
 pub(super) struct ReaderPlace {
     /// The last row that was handed on.
     pub row: i64,
-    /// The number of the next page.
-    page: u64,
 }
 
 impl Push {
@@ -86,7 +84,8 @@ impl Push {
         permit: Permit,
         verdicts: &mpsc::UnboundedSender<Verdict>,
     ) -> bool {
-        let number = self.place().page;
+        let mut next = self.intake.numbering().next_page.lock().await;
+        let number = *next;
         let page = Page {
             source: Arc::clone(&start.info),
             number,
@@ -101,8 +100,8 @@ impl Push {
         if self.intake.push(page).await.is_err() {
             return false;
         }
-        let mut place = self.place();
-        (place.row, place.page) = (row.row, number + 1);
+        *next += 1;
+        self.place().row = row.row;
         true
     }
 

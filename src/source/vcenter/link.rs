@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -73,10 +73,8 @@ pub(super) struct Link<A> {
     /// A reading of vCenter's clock, microseconds since 1970 UTC, and the instant that it is for.
     vcenter_clock: Mutex<Option<(Instant, i64)>>,
     slots: CallSlots,
-    next_page: tokio::sync::Mutex<u64>,
     /// The logins, which outlive a panic: a refused one must not be tried again too soon.
     pub sessions: tokio::sync::Mutex<Sessions>,
-    next_reading: AtomicU64,
     objects: Mutex<Objects>,
     rows: Mutex<RefusedRows>,
     failures: Mutex<FailureLog>,
@@ -115,9 +113,7 @@ impl<A: EventApi> Link<A> {
             clock,
             vcenter_clock: Mutex::default(),
             slots,
-            next_page: tokio::sync::Mutex::new(0),
             sessions: tokio::sync::Mutex::default(),
-            next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
             rows: Mutex::default(),
             failures: Mutex::default(),
@@ -274,7 +270,7 @@ impl<A: EventApi> Link<A> {
 
     /// Returns the number of a new reading, see [`Page::reading`].
     pub fn next_reading(&self) -> u64 {
-        self.next_reading.fetch_add(1, Relaxed)
+        self.intake.numbering().next_reading.fetch_add(1, Relaxed)
     }
 
     /// Hands a page to the decoder and returns its number. All tasks of this source share one
@@ -302,7 +298,7 @@ impl<A: EventApi> Link<A> {
     ) -> Result<u64, Closed> {
         // Held over the push: a number is used up only by a page that is in the queue, in the order
         // of the queue.
-        let mut next = self.next_page.lock().await;
+        let mut next = self.intake.numbering().next_page.lock().await;
         let number = *next;
         let bytes = body.len() as u64;
         let page = Page {

@@ -147,6 +147,19 @@ impl RouterConfig {
         self
     }
 
+    #[track_caller]
+    pub fn change_processor(mut self, name: &str, change: impl FnOnce(Section) -> Section) -> Self {
+        let processor = self.processors.iter_mut().find(|processor| processor.is_named(name));
+        let processor = processor.unwrap_or_else(|| panic!("no processor `{name}`"));
+        *processor = change(processor.clone());
+        self
+    }
+
+    pub fn without_processor(mut self, name: &str) -> Self {
+        self.processors.retain(|processor| !processor.is_named(name));
+        self
+    }
+
     pub fn route(self, name: &str, sources: &[&str], processors: &[&str]) -> Self {
         self.any_route(
             Section::default().set("name", name).set("sources", sources).set("processors", processors),

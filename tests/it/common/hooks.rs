@@ -121,7 +121,7 @@ impl Hooks {
     }
 
     fn report(&self) -> SourceReport {
-        self.router.as_ref().expect("it runs").view().sources[0].1.report()
+        self.router.as_ref().expect("it runs").view().borrow().sources[0].1.report()
     }
 
     /// Returns true if the source listens.

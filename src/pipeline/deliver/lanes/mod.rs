@@ -437,6 +437,17 @@ impl Lanes {
         if self.replays == 0 { Vec::new() } else { self.take_out(is_replay) }
     }
 
+    /// Takes out all waiting events except replays, and removes their lanes with the tries. A lane
+    /// that waits for the end of a dead letter stays, empty.
+    pub fn dissolve(&mut self) -> Vec<LaneItem> {
+        let items = self.take_out(|key| !is_replay(key));
+        let is_kept = |key: LaneKey, lane: &Lane| is_replay(key) || lane.state == LaneState::Busy;
+        let lanes = self.lanes.iter().filter(|(key, lane)| !is_kept(**key, lane));
+        let gone: Vec<LaneKey> = lanes.map(|(key, _)| *key).collect();
+        gone.into_iter().for_each(|key| self.remove(key));
+        items
+    }
+
     fn take_out(&mut self, which: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         let keys: Vec<LaneKey> = self.lanes.keys().copied().filter(|key| which(*key)).collect();
         let mut items: Vec<LaneItem> = Vec::new();

@@ -71,6 +71,11 @@ impl Spools {
         self.queues.is_active()
     }
 
+    /// Changes the ordering while no lane has a spool of its own.
+    pub fn set_ordering(&mut self, ordering: Ordering) {
+        self.queues.set_ordering(ordering);
+    }
+
     /// Number of lanes with a spool of their own.
     pub fn lanes(&self) -> usize {
         self.queues.lanes()

@@ -119,6 +119,12 @@ impl Queues {
         }
     }
 
+    /// Changes the ordering while no lane has a spool of its own.
+    pub fn set_ordering(&mut self, ordering: Ordering) {
+        debug_assert!(self.lanes.is_empty(), "the old ordering empties them");
+        self.lanes_differ = ordering != Ordering::Entity;
+    }
+
     /// Returns true if new events have to go through the destination's spool.
     pub fn is_active(&self) -> bool {
         self.active

@@ -17,6 +17,11 @@ enum Step {
     LettersFull(bool),
     Replay(u8),
     Adopt(u8, u16),
+    Change(Ordering, usize, bool),
+}
+
+fn any_ordering() -> impl Strategy<Value = Ordering> {
+    prop_oneof![Just(Ordering::Source), Just(Ordering::Entity), Just(Ordering::None)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -31,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::LettersFull),
         1 => (1u8..5).prop_map(Step::Replay),
         1 => (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
+        1 => (any_ordering(), 1usize..12, any::<bool>()).prop_map(|(o, n, holds)| Step::Change(o, n, holds)),
     ]
 }
 
@@ -42,7 +48,9 @@ proptest! {
     #[test]
     fn every_event_leaves_once_and_in_its_order(
         steps in prop::collection::vec(step(), 1..60),
-        ordering in prop_oneof![Just(Ordering::Source), Just(Ordering::Entity), Just(Ordering::None)],
+        ordering in any_ordering(),
+        // Half of the cases have no changes of the settings, and thus the stricter checks.
+        changes in any::<bool>(),
         events_max in 1usize..30,
         concurrency in 1usize..12,
         partial in any::<bool>(),
@@ -62,12 +70,27 @@ proptest! {
         let on_refusal = if holds { OnRefusal::Hold } else { OnRefusal::StepAside };
         let dead_letter = has_sink.then(|| "sink".to_owned());
         let policy = Policy { ordering, concurrency, breaker, on_refusal, dead_letter, ..attempts(3) };
+        let steps: Vec<Step> = steps.into_iter().filter(|step| changes || !matches!(step, Step::Change(..))).collect();
+        let changed = steps.iter().filter_map(|step| match step {
+            Step::Change(ordering, concurrency, _) => Some((*ordering, *concurrency)),
+            _ => None,
+        });
+        let orderings: Vec<Ordering> = changed.clone().map(|(ordering, _)| ordering).chain([ordering]).collect();
+        let is_mixed = orderings.iter().any(|other| *other != ordering);
+        let concurrency_max = changed.map(|(_, concurrency)| concurrency).fold(concurrency, usize::max);
         // Each parked entity has events in its spool that are older than the others.
         let is_parked = !parked.is_empty();
         let old = parked.into_iter().enumerate().map(|(at, entity)| (spool_of(entity), 5 * at as i32 + entity as i32, entity)).collect::<Vec<_>>();
         let first = 5 * old.len() as i32;
         let rows = old.iter().copied().chain((first..first + spooled).map(|key| (SpoolKey::Main, key, key as u64 % entities)));
-        let mut world = World::left(policy, limits(events_max, partial), padding, rows);
+        let mut world = World::left(policy.clone(), limits(events_max, partial), padding, rows);
+        if is_mixed {
+            // Both orderings demand the order within an entity, unless one of them is no order.
+            let has_none = orderings.contains(&Ordering::None);
+            world.weakest = Some(if has_none { Ordering::None } else { Ordering::Entity });
+        }
+        // The ordering without a change since, and the first event that was offered under it.
+        let mut since = Some((ordering, first + spooled));
         world.rows_a_fetch = rows_a_fetch;
         let start = first + spooled;
         let (mut offered, mut replays, mut adopted) = (start, 1_000_000, BTreeSet::new());
@@ -76,6 +99,9 @@ proptest! {
             match step {
                 Step::Offer(n) => {
                     let slice = padded(slice(offered, i32::from(n), entities), padding);
+                    if since.is_none() && world.engine.next_ordering.is_none() {
+                        since = Some((world.engine.policy.ordering, offered));
+                    }
                     world.input(Input::Offer { slice, room });
                     offered += i32::from(n);
                 }
@@ -108,6 +134,12 @@ proptest! {
                         world.adopt(key, destination, entities, room);
                     }
                 }
+                Step::Change(ordering, concurrency, holds) => {
+                    since = None;
+                    let on_refusal = if holds { OnRefusal::Hold } else { OnRefusal::StepAside };
+                    let policy = Policy { ordering, concurrency, on_refusal, ..policy.clone() };
+                    world.input(Input::Policy { policy: policy.into(), limits: limits(events_max, partial) });
+                }
                 Step::Full(full) => world.full = full,
                 Step::LettersFull(full) => world.letters_full = full,
                 Step::Room(scarce, none) => {
@@ -121,7 +153,9 @@ proptest! {
             }
         }
         world.finish(partial, |_| false);
-        prop_assert!(world.widest <= concurrency);
+        world.input(Input::Tick);
+        prop_assert!(world.widest <= concurrency_max);
+        prop_assert_eq!(world.engine.policy.ordering, *orderings.iter().rev().nth(usize::from(orderings.len() > 1)).unwrap_or(&ordering));
         let gauges = world.engine.gauges();
         prop_assert_eq!((gauges.parked_lanes, gauges.parked_spools), (0, 0));
         prop_assert_eq!(world.adopted.len(), adopted.len(), "everything adopted comes to its end");
@@ -135,6 +169,21 @@ proptest! {
         let delivered = world.ended(|end| matches!(end, ReplayEnd::Delivered));
         prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
         prop_assert_eq!(world.settled.len() as i32, offered - start);
+        if is_mixed {
+            let is_in_order = |key: &&i32| **key >= start && world.sent[*key] <= 2 && !world.returned.contains(*key);
+            let received: Vec<i32> = received.iter().filter(is_in_order).copied().collect();
+            let check = |received: Vec<i32>, what: &str| {
+                prop_assert!(received.is_sorted(), "{}: {:?}", what, received);
+                Ok(())
+            };
+            for entity in (0..entities as i32).filter(|_| !orderings.contains(&Ordering::None)) {
+                check(received.iter().filter(|key| **key % entities as i32 == entity).copied().collect(), "entity")?;
+            }
+            if let Some((Ordering::Source, from)) = since {
+                check(received.iter().filter(|key| **key >= from).copied().collect(), "source")?;
+            }
+            return Ok(());
+        }
         let lane = |key: i32| match ordering {
             // Events parked with `ordering: entity` are out of the order of their source.
             Ordering::Source if is_parked && key < start => 1_000 + key,

@@ -103,6 +103,8 @@ pub(super) struct World {
     /// Number of sends of each key.
     pub(super) sent: BTreeMap<i32, u32>,
     pub(super) widest: usize,
+    /// The ordering that events must keep, if the settings change: the weakest of all.
+    pub(super) weakest: Option<Ordering>,
 }
 
 impl World {
@@ -129,6 +131,7 @@ impl World {
             from_spool: BTreeSet::new(),
             sent: BTreeMap::new(),
             widest: 0,
+            weakest: None,
         }
     }
 
@@ -195,7 +198,7 @@ impl World {
 
     /// Returns the scope within which an event must stay in order.
     fn scope_of(&self, record: &Record) -> Option<u64> {
-        match self.engine.policy.ordering {
+        match self.weakest.unwrap_or(self.engine.policy.ordering) {
             Ordering::Source => Some(0),
             Ordering::Entity => Some(record.lane),
             Ordering::None => None,

@@ -1,0 +1,95 @@
+//! Changes of the core while it runs: sources and processors come, go and begin again.
+
+use std::sync::Arc;
+
+use super::{Core, Flow};
+use crate::event::SourceInfo;
+use crate::pipeline::destination::{DestinationId, Destinations};
+use crate::pipeline::route::Route;
+use crate::source::{BeginError, Found, Start};
+
+impl Core {
+    /// Decides the start of a source that has begun in this run before, such as one with changed
+    /// settings: it continues from its position. `None` if it has not begun.
+    pub fn begin_again(&mut self, source: usize, found: &Found) -> Option<Result<Start, BeginError>> {
+        let flow = &mut self.sources[source];
+        let begun = flow.begun.as_mut()?;
+        let expected = begun.info.instance_uuid;
+        if expected != found.instance_uuid {
+            let (source_name, found) = (flow.name.clone(), found.instance_uuid);
+            return Some(Err(BeginError::OtherInstance { source_name, expected, found }));
+        }
+        begun.info = Arc::new(SourceInfo {
+            url: found.url.clone(),
+            api_version: found.api_version.clone(),
+            ..(*begun.info).clone()
+        });
+        // The same arithmetic as after a restart. What was read before is in the seen set.
+        let again_us = begun.resume_us.saturating_sub(flow.overlap_us);
+        let begin_us = again_us.max(begun.first_us.unwrap_or(again_us));
+        let (info, progress) = (Arc::clone(&begun.info), Arc::clone(&begun.progress));
+        Some(Ok(Start { info, begin_us, floor_us: begun.first_us.unwrap_or(begin_us), progress }))
+    }
+
+    /// Adds a source at the next index, or changes the overlap of one.
+    pub fn set_source(&mut self, source: usize, name: &str, overlap_us: i64) {
+        match self.sources.get_mut(source) {
+            Some(flow) => flow.overlap_us = overlap_us,
+            None => self.sources.push(Flow { name: name.to_owned(), overlap_us, begun: None }),
+        }
+    }
+
+    /// Access to the routes and processors, to change them between two pages.
+    pub fn route_mut(&mut self) -> (&mut Route, &mut Destinations) {
+        (&mut self.route, &mut self.destinations)
+    }
+
+    /// The number of pages of a source that were put in order and routed.
+    pub fn pages(&self, source: usize) -> u64 {
+        self.sources.get(source).and_then(|flow| flow.begun.as_ref()).map_or(0, |begun| begun.order.pages())
+    }
+
+    /// Returns true if a processor was removed.
+    pub fn is_removed(&self, processor: usize) -> bool {
+        self.route.is_removed(processor)
+    }
+
+    /// Events that a former run left unsettled for `destination`, and that were not read again.
+    #[cfg(test)]
+    pub fn awaited_by(&self, destination: &str) -> Vec<crate::event::Identity> {
+        let begun = self.sources.iter().filter_map(|flow| flow.begun.as_ref());
+        let awaited = begun.flat_map(|begun| begun.order.awaited());
+        let is_its = |destinations: &[Arc<str>]| destinations.iter().any(|name| **name == *destination);
+        awaited.filter(|(_, destinations)| is_its(destinations)).map(|(identity, _)| *identity).collect()
+    }
+
+    /// Number of unsettled events of the destinations of a processor.
+    pub fn unsettled_of(&self, processor: usize) -> usize {
+        let is_its = |id: DestinationId| self.destinations.get(id).processor == processor;
+        let begun = self.sources.iter().filter_map(|flow| flow.begun.as_ref());
+        begun.map(|begun| begun.settle.count(is_its)).sum()
+    }
+
+    /// Discards the unsettled events of a removed processor, so that they hold nothing back.
+    /// Returns their number. To be called until [`Undecided::abandon`] returns true as well.
+    ///
+    /// [`Undecided::abandon`]: super::undecided::Undecided::abandon
+    pub fn discard(&mut self, processor: usize) -> usize {
+        let Core { sources, destinations, .. } = self;
+        let is_its = |id: DestinationId| destinations.get(id).processor == processor;
+        let mut discarded = 0;
+        for begun in sources.iter_mut().filter_map(|flow| flow.begun.as_mut()) {
+            let events = begun.settle.release(is_its);
+            begun.changed |= events > 0;
+            discarded += events;
+        }
+        discarded
+    }
+
+    /// The name of another source that reads the same vCenter as `source`.
+    pub fn twin(&self, source: usize) -> Option<&str> {
+        let instance = Some(self.instance(source)?);
+        let is_twin = |at: &usize| *at != source && self.instance(*at) == instance;
+        (0..self.sources.len()).find(is_twin).map(|at| &*self.sources[at].name)
+    }
+}
