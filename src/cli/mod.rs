@@ -22,6 +22,7 @@ mod demo;
 mod dlq;
 mod emit;
 mod events;
+mod log;
 mod man;
 mod old;
 mod reload;
@@ -141,6 +142,9 @@ enum Command {
     /// List or drop the events that wait on disk for a destination
     #[command(subcommand)]
     Spool(spool::SpoolCommand),
+    /// Make and inspect the streams of NATS that processors publish to
+    #[command(subcommand)]
+    Log(log::LogCommand),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Schema(schema::SchemaArgs),
@@ -199,6 +203,7 @@ pub fn main() -> ExitCode {
         Command::Emit(args) => emit::run(&args),
         Command::Checkpoint(command) => checkpoint::run(&command),
         Command::Spool(command) => spool::run(&command),
+        Command::Log(command) => log::run(&command),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -1,4 +1,4 @@
-//! Bounds of the processors `http` and `file`.
+//! Bounds of the processors `http`, `file` and `nats`.
 
 use std::time::Duration;
 
@@ -21,3 +21,18 @@ pub const FILE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const FILE_REPAIR_BYTES: usize = 64 << 10;
 /// Rotated files with the same second in their names.
 pub const FILE_SAME_SECOND_MAX: u32 = 1_000;
+/// Messages in one atomic batch, which is the default limit of the server. Events of one request to
+/// NATS.
+pub const NATS_BATCH_EVENTS_MAX: usize = 1_000;
+/// Bytes of events in one request to NATS: a page of 1,000 events of 4 KiB.
+pub const NATS_REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Time after which a request to NATS begins no further message: one batch that timed out after
+/// 10 s, a new connection after 10 s, and 40 s for 1,000 messages one by one.
+pub const NATS_DELIVERY_MAX: Duration = Duration::from_secs(60);
+/// Partitions of a stream. Each has a lock, a subject for each source, and one batch under way; a
+/// server accepts 50 batches under way for a stream, and the rest goes message by message.
+pub const NATS_PARTITIONS_MAX: u64 = 1_024;
+/// Servers of one cluster in the configuration.
+pub const NATS_SERVERS_MAX: usize = 32;
+/// Time in which the system account of a server answers to an inspection.
+pub const NATS_SYSTEM_WAIT: Duration = Duration::from_secs(2);

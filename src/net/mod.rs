@@ -35,8 +35,8 @@ pub use file_timer::FileTimer;
 pub use headers::{Headers, HeadersError};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;
-pub use tls::TlsError;
-pub(crate) use tls::{ServerKind, explain, fingerprint};
+pub use tls::{ServerKind, TlsError, client_config};
+pub(crate) use tls::{explain, fingerprint};
 
 use crate::limits::{EXCERPT_BYTES_MAX, IDLE_TIMEOUT};
 use crate::net::settings::{Auth, HttpClient, Proxy};

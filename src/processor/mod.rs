@@ -25,6 +25,7 @@ pub mod file;
 pub mod http;
 mod invocation_log;
 pub mod kubernetes;
+pub mod nats;
 pub mod openfaas;
 mod referred;
 mod refresh;

@@ -73,6 +73,8 @@ registry! {
     OpenFaas(crate::processor::openfaas::settings::OpenFaasConfig) = "openfaas";
     /// AWS EventBridge
     EventBridge(crate::processor::eventbridge::settings::EventBridgeConfig) = "eventbridge", changed [EVENTBRIDGE_ORDERING];
+    /// a stream of NATS JetStream
+    Nats(crate::processor::nats::settings::NatsConfig) = "nats";
     /// a file, one JSON event per line, rotated by size and age
     File(crate::processor::file::settings::FileConfig) = "file";
     /// stdout, one JSON event per line

@@ -48,7 +48,7 @@ pub fn set_level(log: &Log) {
 /// The filter for the configured level. Lines of libraries below a warning do not help an operator.
 fn filter_of(log: &Log) -> EnvFilter {
     let level = log.level.word();
-    EnvFilter::new(format!("warn,event_router={level},testbed={level}"))
+    EnvFilter::new(format!("warn,async_nats=off,event_router={level},testbed={level}"))
 }
 
 /// Returns true for lines of the router at any level, and for lines of libraries at `info` and

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use event_router::processor::file::settings::FileConfig;
 use event_router::processor::http::settings::HttpConfig;
+use event_router::processor::nats::settings::NatsConfig;
 use event_router::settings::*;
 
 const HEAD: &str = "apiVersion: event-router/v1\n";
@@ -80,6 +81,8 @@ fn the_defaults_of_table_and_model_agree() {
         ProcessorKind::File(FileConfig::new("/a/b.jsonl")),
         Ordering::Source,
     );
+    let nats = ProcessorKind::Nats(NatsConfig::new(["nats://n1.example:4222"]));
+    check("type: nats, servers: 'nats://n1.example'", nats, Ordering::Source);
     check(&format!("type: openfaas, gateway: '{url}'"), openfaas, Ordering::Source);
     check("type: eventbridge, region: eu-central-1", eventbridge, Ordering::None);
 }

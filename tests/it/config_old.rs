@@ -272,6 +272,7 @@ pub fn example(name: &str, dir: &Path) -> String {
     for secret in [
         "vc1-password",
         "openfaas-password",
+        "nats-password",
         "admin-password",
         "admin-token",
         "vc-fra-password",

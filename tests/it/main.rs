@@ -39,6 +39,8 @@ mod hostile;
 mod invocation_log;
 mod isolation;
 mod monitoring;
+mod nats;
+mod nats_support;
 mod ordering;
 mod peers;
 mod pipeline;

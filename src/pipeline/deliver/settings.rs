@@ -69,12 +69,12 @@ words! {
 }
 
 settings! {
-    /// Only `cloudevents` with `mode: batched`, `eventbridge`, `file` and `console` take more than
-    /// one event in a request.
+    /// Only `cloudevents` with `mode: batched`, `eventbridge`, `nats`, `file` and `console` take
+    /// more than one event in a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct BatchLimits in "batch", with defaults {
-        /// The most events in a request. `cloudevents` sends at most 1,000, and `eventbridge` at
-        /// most 10, whatever the value.
+        /// The most events in a request. `cloudevents` and `nats` send at most 1,000, and
+        /// `eventbridge` at most 10, whatever the value.
         pub events: usize =
             key("events", whole(1, 100_000)).or("1000").also(&["size", "maxEvents"]);
         /// The most bytes of events in a request. Sizes are estimated: the `data` of `payload:

@@ -7,6 +7,7 @@
 //! | `vcenter` | a vCenter | the router as a process |
 //! | `store` | a store without room | a pipeline |
 //! | `file` | the disk below the processor `file` | the router as a process |
+//! | `nats` | a NATS server, or the router that publishes to it | the router as a process |
 //! | `webhook` | a client of a webhook source, or its target | a router in this process |
 //!
 //! A cell is a pipeline with a real store. Hand-made pages go in, and one or two processors send
@@ -36,6 +37,7 @@ mod blame;
 mod cell;
 mod column;
 mod file;
+mod nats;
 mod script;
 mod store;
 mod vcenter;

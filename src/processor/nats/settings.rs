@@ -1,0 +1,185 @@
+//! The settings of a stream of NATS JetStream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Nats;
+use crate::cloudevents::Envelope;
+use crate::config::declare::*;
+use crate::config::{Secret, SecretError};
+use crate::limits::{NATS_PARTITIONS_MAX, NATS_SERVERS_MAX};
+use crate::net::settings::{Auth, AuthKeys, ClientTls, is_local};
+use crate::processor::Processor;
+use crate::processor::settings::{KindSettings, MakeError};
+
+settings! {
+    /// Publishes each event as one message to a stream of NATS JetStream. The event counts as
+    /// delivered when the stream has acknowledged it. `event-router log init` makes the stream, and
+    /// `event-router log check` inspects it. See [NATS](nats.md).
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct NatsConfig in "nats" {
+        /// Addresses of the servers of one cluster, `nats://HOST:PORT` or `tls://HOST:PORT`.
+        pub servers: Vec<String> = key("servers", FieldType::OneOrMore(&const { text(&SERVER) }))
+            .required()
+            .also(&["server", "url", "urls", "address"]);
+        /// Name of the stream. The other names follow from it: the stream `NAME-letters` and the
+        /// bucket `NAME-state`.
+        pub stream: String = key("stream", text(&STREAM_NAME)).or("events");
+        /// First part of the subjects, which are `SUBJECT.SOURCE.PARTITION`.
+        pub subject: String = key("subject", text(&SUBJECT)).or("events").also(&["prefix", "subjectPrefix"]);
+        /// Number of partitions. It is fixed when the stream is made.
+        pub partitions: usize = key("partitions", whole(1, NATS_PARTITIONS_MAX)).or("16");
+        /// Choice of the partition of an event.
+        pub partition_by: PartitionBy = key("partitionBy", one_of::<PartitionBy>()).or("source");
+        /// Credentials: a user or a token.
+        pub auth: Auth = key("auth", maybe::<AuthKeys>());
+        pub credentials: NatsKeys =
+            key("credsFile", SECRET_FILE)
+                .also(&["credentialsFile", "creds"])
+                .doc("Credentials: a file with the JWT and the seed of a user, as `nsc` writes it. Read again at each connection."),
+            key("nkeyFile", SECRET_FILE)
+                .also(&["nkey", "seedFile"])
+                .doc("Credentials: a file with the seed of an NKey. Read again at each connection.");
+        /// Certificates to accept and to present. Also without it, `tls://` and a server that
+        /// requires TLS are encrypted.
+        pub tls: ClientTls = key("tls", block::<ClientTls>());
+        /// Time for the acknowledgement of a message or batch.
+        pub timeout: Duration = key("timeout", duration(100, HOUR)).or("10s");
+        /// Time for a connection to one server, with TLS and credentials.
+        pub connect_timeout: Duration = key("connectTimeout", duration(100, 10 * MINUTE)).or("5s");
+    }
+    rules [FieldRule::AtMostOne(&["auth", "credsFile", "nkeyFile"])];
+    check check_nats;
+}
+
+impl NatsConfig {
+    /// A stream with every other setting at its default.
+    pub fn new(servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        NatsConfig { servers: servers.into_iter().map(Into::into).collect(), ..defaults() }
+    }
+
+    /// The name of the stream of dead letters.
+    pub fn letters(&self) -> String {
+        format!("{}-letters", self.stream)
+    }
+
+    /// The name of the bucket for the state of routers.
+    pub fn bucket(&self) -> String {
+        format!("{}-state", self.stream)
+    }
+}
+
+impl KindSettings for NatsConfig {
+    fn make(&self, envelope: Envelope) -> Result<Arc<dyn Processor>, MakeError> {
+        Ok(Arc::new(Nats::new(self, envelope)?))
+    }
+
+    fn shown(&self) -> String {
+        self.servers.join(", ")
+    }
+}
+
+fn check_nats(found: &CheckedMap, problems: &mut Problems) {
+    let servers = found.texts("servers");
+    if servers.len() > NATS_SERVERS_MAX {
+        let message = format!("has more than {NATS_SERVERS_MAX} servers; name some of the cluster");
+        problems.error(found.line_of("servers"), &found.path_of("servers"), message);
+    }
+    let is_open = |server: &String| {
+        let host = server.strip_prefix("nats://").and_then(|rest| rest.rsplit_once(':'));
+        host.is_some_and(|(host, _)| !is_local(host))
+    };
+    if found.maybe_block("auth").is_some() && servers.iter().any(is_open) {
+        let message = "sends credentials without TLS unless the server requires it; use `tls://`";
+        problems.warn(found.line_of("servers"), &found.path_of("servers"), message);
+    }
+}
+
+static SERVER: TextFormat = TextFormat {
+    allowed: "`nats://HOST:PORT` or `tls://HOST:PORT`, without credentials in it",
+    check: |text| {
+        let parsed = url::Url::parse(text).map_err(|_| SERVER.must())?;
+        let is_whole = matches!(parsed.scheme(), "nats" | "tls")
+            && parsed.host_str().is_some_and(|host| !host.is_empty())
+            && parsed.username().is_empty()
+            && parsed.password().is_none()
+            && matches!(parsed.path(), "" | "/")
+            && parsed.query().is_none();
+        let host = parsed.host_str().filter(|_| is_whole).ok_or_else(|| SERVER.must())?;
+        Ok(format!("{}://{host}:{}", parsed.scheme(), parsed.port().unwrap_or(4_222)))
+    },
+    any_scalar: false,
+};
+
+/// Names of streams become parts of subjects and of file names at the server.
+static STREAM_NAME: TextFormat = TextFormat {
+    allowed: "a name of 1 to 64 letters, digits, `-` and `_`",
+    check: |text| {
+        let fits = (1..=64).contains(&text.len());
+        if fits && text.bytes().all(is_plain) { Ok(text.into()) } else { Err(STREAM_NAME.must()) }
+    },
+    any_scalar: false,
+};
+
+static SUBJECT: TextFormat = TextFormat {
+    allowed: "words of letters, digits, `-` and `_`, separated by dots, of 64 characters at most",
+    check: |text| {
+        let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_plain);
+        if text.len() <= 64 && text.split('.').all(is_word) { Ok(text.into()) } else { Err(SUBJECT.must()) }
+    },
+    any_scalar: false,
+};
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_".contains(&byte)
+}
+
+words! {
+    /// The choice of the partition of an event.
+    pub enum PartitionBy {
+        /// all events of a source in one partition, in the order of their reading
+        Source = "source",
+        /// events about the same VM, host or other object in one partition
+        Entity = "entity",
+    }
+}
+
+/// Credentials that sign a challenge of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NatsKeys {
+    #[default]
+    None,
+    /// A file of `nsc` with a JWT and a seed.
+    Creds(Secret),
+    /// The seed of an NKey.
+    Seed(Secret),
+}
+
+/// The keys `credsFile` and `nkeyFile`.
+impl Setting for NatsKeys {
+    const MAY_BE_ABSENT: bool = true;
+
+    fn read(found: &CheckedMap, fields: &[Field]) -> Self {
+        let secret = |field: &[Field]| Option::<Secret>::read(found, field);
+        match (secret(&fields[..1]), secret(&fields[1..])) {
+            (Some(creds), _) => NatsKeys::Creds(creds),
+            (None, Some(seed)) => NatsKeys::Seed(seed),
+            (None, None) => NatsKeys::None,
+        }
+    }
+
+    fn write(&self, fields: &[Field], out: &mut Fields) -> Result<(), SecretError> {
+        match self {
+            NatsKeys::None => Ok(()),
+            NatsKeys::Creds(secret) => write_file(secret, &fields[0], out),
+            NatsKeys::Seed(secret) => write_file(secret, &fields[1], out),
+        }
+    }
+}
+
+fn write_file(secret: &Secret, field: &Field, out: &mut Fields) -> Result<(), SecretError> {
+    if let Some(path) = secret.path() {
+        out.push((field.key, Out::Text(path.display().to_string())));
+    }
+    Ok(())
+}
