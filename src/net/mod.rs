@@ -13,6 +13,7 @@
 mod connect;
 mod expiry;
 mod file_timer;
+mod handshake;
 mod headers;
 pub mod listener;
 pub(crate) mod pem;
@@ -32,11 +33,12 @@ use hyper_util::client::proxy::matcher::Matcher;
 pub use connect::{ConnectError, find, innermost, shown};
 pub(crate) use connect::{Connector, ProxyRoute};
 pub use file_timer::FileTimer;
+pub use handshake::{HandshakeError, handshake};
 pub use headers::{Headers, HeadersError};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;
-pub use tls::{ServerKind, TlsError, client_config};
 pub(crate) use tls::{explain, fingerprint};
+pub use tls::{ServerKind, TlsError, client_config, refused_thumbprint};
 
 use crate::limits::{EXCERPT_BYTES_MAX, IDLE_TIMEOUT};
 use crate::net::settings::{Auth, HttpClient, Proxy};

@@ -16,6 +16,8 @@ pub enum PemError {
     File { path: PathBuf, error: Error },
     #[error("`{path}` holds no certificate; it must be a PEM file with `BEGIN CERTIFICATE`")]
     NoCertificate { path: PathBuf },
+    #[error("the PEM text in `caCerts` has no readable certificate; it must have `BEGIN CERTIFICATE`")]
+    Text,
 }
 
 /// A certificate with its intermediates, and a key. They need not belong together: TLS checks that.
@@ -43,6 +45,12 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
         .and_then(Iterator::collect)
         .map_err(|error| PemError::File { path: path.to_owned(), error })?;
     if all.is_empty() { Err(PemError::NoCertificate { path: path.to_owned() }) } else { Ok(all) }
+}
+
+/// All certificates of a PEM text, at least one.
+pub fn certificates_in(text: &str) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    all.ok().filter(|all| !all.is_empty()).ok_or(PemError::Text)
 }
 
 /// Modification times and sizes of files. Equal as long as the files did not change.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::declare::*;
 use crate::config::{Secret, SecretError, scalar};
+use crate::net::pem;
 
 /// Credentials of a request, either to send or to require.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +96,9 @@ settings! {
         /// PEM files with additional trusted roots, besides the system's.
         pub ca_files: Vec<PathBuf> = key("caFile", FieldType::OneOrMore(&CERT_FILE))
             .also(&["ca", "caFiles", "rootCAs", "certificates"]);
+        /// PEM text with additional trusted roots, such as `${K_CA_CERTS}` of Knative. Roots of a
+        /// `caFile` are read again when they change; these are not.
+        pub ca_certs: Option<String> = key("caCerts", text(&CERTIFICATES));
         /// SHA-256 of the server's certificate. Only this certificate is accepted, whoever signed
         /// it.
         pub thumbprint: Option<[u8; 32]> =
@@ -116,14 +120,26 @@ fn check_tls(found: &CheckedMap, problems: &mut Problems) {
     if found.flag("insecure") && found.is_given("thumbprint") {
         let message = "`insecure` and `thumbprint` exclude each other; keep one";
         problems.error(found.line_of("thumbprint"), &found.path, message);
-    } else if found.flag("insecure") && found.is_given("caFile") {
-        let message = "`insecure` accepts any certificate, so `caFile` has no effect; remove `insecure`";
+    } else if let Some(key) = ["caFile", "caCerts"].into_iter().find(|key| found.is_given(key))
+        && found.flag("insecure")
+    {
+        let message =
+            format!("`insecure` accepts any certificate, so `{key}` has no effect; remove `insecure`");
         problems.warn(found.line_of("insecure"), &found.path, message);
     } else if found.flag("insecure") {
         let instead = "use `caFile` or `thumbprint`";
         problems.warn_insecure(found.line_of("insecure"), &found.path_of("insecure"), instead);
     }
 }
+
+static CERTIFICATES: TextFormat = TextFormat {
+    allowed: "PEM text with `BEGIN CERTIFICATE`",
+    check: |text| match pem::certificates_in(text) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(CERTIFICATES.must()),
+    },
+    any_scalar: false,
+};
 
 static THUMBPRINT: TextFormat = TextFormat {
     allowed: "a SHA-256 of 64 hex digits, with or without colons",

@@ -1,11 +1,12 @@
-//! Finds the address at which a Kubernetes object takes events: the `status.address.url` of a
-//! Broker, a Channel, a Knative Service and the like.
+//! Finds the address at which a Kubernetes object takes events: the `status.address` of a Broker, a
+//! Channel, a Knative Service and the like. Besides the URL it can have `CACerts`, the roots of the
+//! target's certificate, and `audience`, for which a token must be issued.
 //!
 //! It asks the API server of the cluster that the router runs in, with the pod's service account:
 //!
 //! ```text
 //! GET /apis/eventing.knative.dev/v1                                      the path of this kind
-//! GET /apis/eventing.knative.dev/v1/namespaces/default/brokers/default   its status.address.url
+//! GET /apis/eventing.knative.dev/v1/namespaces/default/brokers/default   its status.address
 //! ```
 //!
 //! A plain Service has no such status; its DNS name in the cluster is its address. Sources:
@@ -54,6 +55,24 @@ impl Cluster {
     }
 }
 
+/// The address of an object, with its requirements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addressable {
+    pub url: String,
+    /// PEM text with additional roots for the certificate of the target.
+    pub ca_certs: Option<String>,
+    /// The audience of the tokens that the target accepts (OIDC). Without one it needs no token.
+    pub audience: Option<String>,
+}
+
+impl Addressable {
+    /// Reads one element of the status; `None` if it has no URL.
+    fn read(address: &Value) -> Option<Self> {
+        let text = |key: &str| address[key].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+        Some(Addressable { url: text("url")?, ca_certs: text("CACerts"), audience: text("audience") })
+    }
+}
+
 /// Finds the address of one object.
 #[derive(Debug)]
 pub struct AddressResolver {
@@ -80,12 +99,13 @@ impl AddressResolver {
         format!("{} {}/{}", self.reference.kind, self.namespace, self.reference.name)
     }
 
-    /// The URL at which the object takes events. Every failure blames the target, so events wait
-    /// and the address is asked for again.
-    pub async fn url(&self) -> Result<String, Failure> {
+    /// The address at which the object takes events. Every failure blames the target, so events
+    /// wait and the address is asked for again.
+    pub async fn address(&self) -> Result<Addressable, Failure> {
         let Reference { api_version, kind, name, .. } = &self.reference;
         if (api_version.as_str(), kind.as_str()) == ("v1", "Service") {
-            return Ok(format!("http://{name}.{}.svc", self.namespace));
+            let url = format!("http://{name}.{}.svc", self.namespace);
+            return Ok(Addressable { url, ..Addressable::default() });
         }
         let root = if api_version.contains('/') { "apis" } else { "api" };
         let group = Path::new("/").join(root).join(api_version);
@@ -101,8 +121,8 @@ impl AddressResolver {
         let path = group.join("namespaces").join(&self.namespace).join(plural).join(name);
         let object = self.get(&path).await?;
         let status = &object["status"];
-        let url = status["address"]["url"].as_str().or(status["addresses"][0]["url"].as_str());
-        url.map(ToOwned::to_owned).ok_or_else(|| {
+        let address = Addressable::read(&status["address"]);
+        address.or_else(|| Addressable::read(&status["addresses"][0])).ok_or_else(|| {
             self.failure("it has no `status.address.url`; check that it is ready and can take events".into())
         })
     }

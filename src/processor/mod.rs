@@ -33,6 +33,7 @@ mod secret_target;
 mod selector;
 pub mod settings;
 mod target;
+mod token;
 
 use std::future::Future;
 use std::pin::Pin;

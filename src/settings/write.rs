@@ -38,6 +38,7 @@ mod tests {
         let text = include_str!("../../tests/data/everything.yaml")
             .replace("CERT.pem", &cert_file.display().to_string())
             .replace("KEY.pem", &key_file.display().to_string())
+            .replace("PEM TEXT", &key.cert.pem().replace('\n', "\\n"))
             .replace("hunter2", "'$${p}''\"#: %'");
         let load = |text: &str| {
             let (mut config, _) = super::super::load_str(text, "written".as_ref())

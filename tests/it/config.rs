@@ -176,8 +176,11 @@ fn every_setting_is_read() {
     std::fs::write(&key_file, key.signing_key.serialize_pem()).unwrap();
     let text = include_str!("../data/everything.yaml")
         .replace("CERT.pem", &cert_file.display().to_string())
-        .replace("KEY.pem", &key_file.display().to_string());
-    let shown = format!("{:#?}", good(&text)).replace(&dir.path().display().to_string(), "DIR");
+        .replace("KEY.pem", &key_file.display().to_string())
+        .replace("PEM TEXT", &key.cert.pem().replace('\n', "\\n"));
+    let shown = format!("{:#?}", good(&text))
+        .replace(&dir.path().display().to_string(), "DIR")
+        .replace(&format!("{:?}", key.cert.pem()), "PEM");
     insta::assert_snapshot!(shown);
 }
 
@@ -242,6 +245,31 @@ fn knative_names_the_target_in_the_environment() {
     assert!(error("nowhere", "").contains("`$K_SINK` is not a URL"));
     assert!(error("http://h", "{").contains("`$K_CE_OVERRIDES` is not"));
     assert!(bad(&text).contains("`url` is missing, and `$K_SINK` is not set"));
+}
+
+#[test]
+fn knative_names_the_roots_of_its_target_in_the_environment() {
+    let key = rcgen::generate_simple_self_signed(["broker.example".into()]).unwrap();
+    let pem = key.cert.pem();
+    let load = |fields: &str, roots: &str| {
+        let text = format!("{HEAD}{SOURCE}processors:\n  - {{name: kn, type: cloudevents{fields}}}\n");
+        load_str_with(&text, Path::new("config.yaml"), &|name| match name {
+            "K_SINK" => Some("https://broker.example/ns/default".into()),
+            "K_CA_CERTS" => Some(roots.into()),
+            _ => env(name),
+        })
+    };
+    let trusted = |fields: &str| {
+        let (config, _) = load(fields, &pem).unwrap();
+        let ProcessorKind::CloudEvents(target) = &config.processors[0].kind else { panic!() };
+        target.http.tls.ca_certs.clone()
+    };
+    assert_eq!(trusted(""), Some(pem.clone()));
+    assert_eq!(trusted(", tls: {caCerts: '${K_CA_CERTS}'}"), Some(format!("{pem}\n{pem}")));
+    assert_eq!(trusted(", url: 'https://other.example'"), None, "they belong to the sink");
+    let error = |fields, roots| load(fields, roots).unwrap_err().to_string();
+    assert!(error("", "no PEM").contains("`$K_CA_CERTS` cannot be used"));
+    assert!(error(", tls: {caCerts: x}", "").contains("tls.caCerts: must be PEM text"));
 }
 
 #[test]

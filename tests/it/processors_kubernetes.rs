@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use crate::processors_support::*;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use event_router::net::HttpError;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Blame, DeliveryOutcome, Processor};
-use event_router::settings::{CloudEventsConfig as Settings, Reference};
+use event_router::settings::{Auth, CloudEventsConfig as Settings, ContentMode, Reference, Secret};
 
 const KINDS: &str = r#"{"kind":"APIResourceList","resources":[{"name":"brokers/status","kind":"Broker"},{"name":"brokers","kind":"Broker"}]}"#;
 
@@ -37,8 +39,29 @@ async fn cluster(folder: &Path, script: Vec<Act>) -> (Target, Cluster) {
 }
 
 fn processor(cluster: &Cluster, reference: Reference) -> CloudEvents {
-    let settings = Settings { reference: Some(reference), http: patient(), ..Settings::new("") };
+    processor_with(cluster, reference, |_| {})
+}
+
+fn processor_with(
+    cluster: &Cluster,
+    reference: Reference,
+    change: impl FnOnce(&mut Settings),
+) -> CloudEvents {
+    let mut settings = Settings { reference: Some(reference), http: patient(), ..Settings::new("") };
+    change(&mut settings);
     CloudEvents::within(Some(cluster), &settings, envelope()).unwrap()
+}
+
+/// The status of an object that takes events at this address.
+fn status(address: &serde_json::Value) -> Act {
+    said(&serde_json::json!({"status": {"address": address}}).to_string())
+}
+
+/// A service account token for `audience`, which is as good as a real one for everybody but its
+/// target.
+fn token(audience: &str, rest: &str) -> String {
+    let claims = serde_json::json!({"aud": [audience], "sub": "system:serviceaccount:own:router"});
+    format!("e30.{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
 #[tokio::test]
@@ -164,4 +187,89 @@ fn without_a_cluster_the_error_names_the_setting() {
     let settings = Settings { reference: Some(broker()), ..Settings::new("") };
     let error = CloudEvents::within(None, &settings, envelope()).unwrap_err();
     assert!(matches!(error, HttpError::NoCluster) && error.to_string().contains("as `url`"), "{error}");
+}
+
+#[tokio::test]
+async fn the_certificates_of_the_address_are_trusted_and_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Authority::new(), Authority::new());
+    let ok = answer("202 Accepted", "", "");
+    let target = Target::start_tls(first.issue("localhost").server(None), vec![ok]).await;
+    let address = |authority: &Authority| {
+        status(&serde_json::json!({"url": target.https_url("/b"), "CACerts": authority.pem}))
+    };
+    let script = vec![
+        said(KINDS),
+        // Without the right CA nothing is sent.
+        address(&second),
+        said(KINDS),
+        address(&first),
+    ];
+    let (_server, cluster) = cluster(folder.path(), script).await;
+    let processor = processor(&cluster, broker());
+    let outcome = processor.deliver(&one()).await;
+    check_failure(outcome, Blame::Target, None, &["a CA that is not trusted here"]);
+    assert_eq!(target.seen().len(), 0);
+    // The refusal causes a lookup, which finds the certificates of the broker.
+    assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
+    assert_eq!(target.seen()[0].line(), "POST /b HTTP/1.1");
+}
+
+#[tokio::test]
+async fn an_address_with_an_audience_needs_a_token_which_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let no = answer("401 Unauthorized", "", "expired");
+    let ok = answer("202 Accepted", "", "");
+    let target = Target::start(vec![ok.clone(), no.clone(), ok, no]).await;
+    let address = serde_json::json!({"url": target.url("/b"), "audience": "eventing/broker"});
+    let (_server, cluster) =
+        cluster(folder.path(), vec![said(KINDS), status(&address), said(KINDS), status(&address)]).await;
+
+    // Without a token the failure says how to get one, and nothing is sent.
+    let without = processor(&cluster, broker());
+    let outcome = without.deliver(&one()).await;
+    check_failure(outcome, Blame::Target, None, &["the audience `eventing/broker`", "`auth.tokenFile`"]);
+    assert_eq!(target.seen().len(), 0);
+
+    // With a token, it is sent; a changed one is read after a 401 at the latest.
+    let file = folder.path().join("oidc");
+    std::fs::write(&file, token("eventing/broker", "one")).unwrap();
+    let secret = Secret::file(&file);
+    let with = processor_with(&cluster, broker(), |s| s.auth = Auth::Bearer { token: secret });
+    assert!(matches!(with.deliver(&one()).await, DeliveryOutcome::Delivered));
+    let sent = |at: usize| target.seen()[at].header("authorization").map(ToOwned::to_owned);
+    assert_eq!(sent(0), Some(format!("Bearer {}", token("eventing/broker", "one"))));
+    std::fs::write(&file, token("eventing/broker", "two")).unwrap();
+    check_failure(with.deliver(&one()).await, Blame::Target, Some(401), &["rotated"]);
+    let new = format!("Bearer {}", token("eventing/broker", "two"));
+    assert!(matches!(with.deliver(&one()).await, DeliveryOutcome::Delivered));
+    assert_eq!(sent(2), Some(new));
+
+    // A token that is refused without a rotation may be one for another audience.
+    let failure = failed(with.deliver(&one()).await);
+    assert_eq!(failure.status, Some(401));
+    assert!(failure.reason.contains("must be for the audience `eventing/broker`"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_403_names_the_policy_and_the_mode_as_reasons() {
+    for (mode, part) in [
+        (ContentMode::Structured, "needs `mode: binary`"),
+        (ContentMode::Binary, "needs `mode: structured`"),
+        (ContentMode::Batched, "cannot read the attributes of a batch"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::start(vec![answer("403 Forbidden", "", "")]).await;
+        let address = serde_json::json!({"url": target.url("/b")});
+        let (_server, cluster) = cluster(folder.path(), vec![said(KINDS), status(&address)]).await;
+        let processor = processor_with(&cluster, broker(), |s| s.mode = mode);
+        let failure = failed(processor.deliver(&one()).await);
+        assert_eq!(failure.status, Some(403));
+        assert!(failure.reason.contains("EventPolicy") && failure.reason.contains(part), "{failure:?}");
+    }
+    // Targets other than those of Knative have no such policies.
+    let target = Target::start(vec![answer("403 Forbidden", "", "")]).await;
+    let settings = Settings { http: patient(), ..Settings::new(target.url("/")) };
+    let failure = failed(CloudEvents::new(&settings, envelope()).unwrap().deliver(&one()).await);
+    assert!(!failure.reason.contains("EventPolicy"), "{failure:?}");
 }

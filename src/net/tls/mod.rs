@@ -30,6 +30,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError};
 
 use self::identity::ClientIdentity;
 use self::verifier::Verifier;
+pub use self::verifier::refused_thumbprint;
 use crate::net::pem::{Fingerprint, PemError};
 use crate::net::settings::ClientTls;
 
@@ -40,6 +41,8 @@ pub enum TlsError {
     Pem(#[from] PemError),
     #[error("CA file `{path}` holds a certificate that cannot be used as a root: {error}")]
     Root { path: PathBuf, error: rustls::Error },
+    #[error("`tls.caCerts` holds a certificate that cannot be used as a root: {0}")]
+    RootText(rustls::Error),
     #[error(
         "the client certificate `{cert}` and the key `{key}` cannot be used: {error}; check that they belong together"
     )]

@@ -1,4 +1,5 @@
-//! The roots under which server certificates are accepted: the system's, and those in `tls.caFile`.
+//! The roots under which server certificates are accepted: the system's, and those in `tls.caFile`
+//! and `tls.caCerts`.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use super::TlsError;
 use super::certificate::ServerCertificate;
 use crate::limits::ROOTS_READ_INTERVAL;
-use crate::net::pem::certificates;
+use crate::net::pem::{certificates, certificates_in};
 
 /// The system's roots, about 150 certificates: parsed once and shared by all clients.
 pub(super) static SYSTEM: SystemRoots = SystemRoots { last: Mutex::new(None) };
@@ -53,28 +54,49 @@ impl SystemRoots {
     }
 }
 
-/// The roots in `system` and in `files`, and the certificates in `files`.
-pub(super) fn with_files(
-    system: Arc<RootCertStore>,
-    files: &[PathBuf],
-) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
-    if files.is_empty() {
-        return Ok((system, Vec::new()));
-    }
-    let mut store = RootCertStore::clone(&system);
-    let mut named = Vec::new();
-    for path in files {
-        for certificate in certificates(path)? {
-            // A server's certificate is accepted itself, and vouches for no other.
-            if !ServerCertificate::parse(&certificate).is_some_and(|certificate| certificate.is_no_ca()) {
-                store
-                    .add(certificate.clone())
-                    .map_err(|error| TlsError::Root { path: path.clone(), error })?;
-            }
-            named.push(certificate);
+/// The certificates that the settings of a connection name.
+#[derive(Clone, Debug)]
+pub(super) struct NamedRoots {
+    pub files: Vec<PathBuf>,
+    /// PEM text, which does not change.
+    pub text: Option<String>,
+}
+
+impl NamedRoots {
+    /// The roots in `system` and those named here, and the certificates named here.
+    pub fn with(
+        &self,
+        system: Arc<RootCertStore>,
+    ) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
+        if self.files.is_empty() && self.text.is_none() {
+            return Ok((system, Vec::new()));
         }
+        let mut store = RootCertStore::clone(&system);
+        let mut named = Vec::new();
+        for path in &self.files {
+            let root = |error| TlsError::Root { path: path.clone(), error };
+            add(&mut store, &mut named, certificates(path)?).map_err(root)?;
+        }
+        if let Some(text) = &self.text {
+            add(&mut store, &mut named, certificates_in(text)?).map_err(TlsError::RootText)?;
+        }
+        Ok((Arc::new(store), named))
     }
-    Ok((Arc::new(store), named))
+}
+
+/// Adds certificates to both. A server's certificate is accepted itself, and vouches for no other.
+fn add(
+    store: &mut RootCertStore,
+    named: &mut Vec<CertificateDer<'static>>,
+    certificates: Vec<CertificateDer<'static>>,
+) -> Result<(), rustls::Error> {
+    for certificate in certificates {
+        if !ServerCertificate::parse(&certificate).is_some_and(|certificate| certificate.is_no_ca()) {
+            store.add(certificate.clone())?;
+        }
+        named.push(certificate);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -87,7 +109,7 @@ mod tests {
         let begun = Instant::now();
         let first = system.current();
         assert!(Arc::ptr_eq(&first, &system.current()));
-        let (unchanged, _) = with_files(system.current(), &[]).unwrap();
+        let (unchanged, _) = NamedRoots { files: vec![], text: None }.with(system.current()).unwrap();
         assert!(Arc::ptr_eq(&first, &unchanged), "without files none is copied");
         assert!(Arc::ptr_eq(&first, &system.refreshed(begun)), "it is too soon");
         let later = Instant::now() + ROOTS_READ_INTERVAL;

@@ -7,7 +7,6 @@
 //! Roots are read again when they refuse a certificate: a server that got a certificate from
 //! another CA is accepted as soon as the files hold that CA.
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore,
 use sha2::{Digest, Sha256};
 
 use super::certificate::{Dates, RSA_BITS_MIN, ServerCertificate};
+use super::roots::NamedRoots;
 use super::{ServerKind, TlsError, roots};
 use crate::net::expiry;
 use crate::net::pem::Fingerprint;
@@ -38,9 +38,9 @@ pub(super) struct Verifier {
 /// The certificates to accept.
 #[derive(Debug)]
 enum Trust {
-    /// Those under the system's roots or these files'.
+    /// Those under the system's roots or these.
     Roots {
-        files: Vec<PathBuf>,
+        named: NamedRoots,
         known: RwLock<KnownRoots>,
     },
     /// The one with this SHA-256 of its DER, even if it is invalid otherwise.
@@ -54,7 +54,7 @@ struct KnownRoots {
     /// Verifies under them. `None` without any root: webpki's verifier cannot be built then, and no
     /// certificate can be right.
     webpki: Option<Arc<WebPkiServerVerifier>>,
-    /// The certificates in the files.
+    /// The certificates that the settings name.
     named: Arc<[CertificateDer<'static>]>,
     /// The inputs that they were made of: the system's roots, and the state of the files.
     system: Arc<RootCertStore>,
@@ -88,9 +88,9 @@ impl Verifier {
             Some(thumbprint) => Trust::Thumbprint(thumbprint),
             None if tls.insecure => Trust::Anything,
             None => {
-                let files = tls.ca_files.clone();
-                let known = KnownRoots::read(roots::SYSTEM.current(), &files, &provider)?;
-                Trust::Roots { files, known: RwLock::new(known) }
+                let named = NamedRoots { files: tls.ca_files.clone(), text: tls.ca_certs.clone() };
+                let known = KnownRoots::read(roots::SYSTEM.current(), &named, &provider)?;
+                Trust::Roots { named, known: RwLock::new(known) }
             }
         };
         Ok(Verifier { trust, server, provider })
@@ -118,16 +118,16 @@ impl Verifier {
                     "its certificate is not the one that `{setting}.thumbprint` names; if it was renewed, configure the new thumbprint"
                 ))
             }
-            Trust::Roots { files, known } => {
+            Trust::Roots { named, known } => {
                 let last = known.read().unwrap_or_else(PoisonError::into_inner).clone();
                 self.under_roots(&last, presented).or_else(|refused| {
                     let system = roots::SYSTEM.refreshed(Instant::now());
-                    if Arc::ptr_eq(&system, &last.system) && last.state == Fingerprint::of(files) {
+                    if Arc::ptr_eq(&system, &last.system) && last.state == Fingerprint::of(&named.files) {
                         return Err(refused);
                     }
                     // Files that cannot be read now (half written, say) change nothing: the next
                     // refusal reads them again.
-                    let Ok(read) = KnownRoots::read(system, files, &self.provider) else {
+                    let Ok(read) = KnownRoots::read(system, named, &self.provider) else {
                         return Err(refused);
                     };
                     known.write().unwrap_or_else(PoisonError::into_inner).clone_from(&read);
@@ -257,12 +257,12 @@ impl Verifier {
 impl KnownRoots {
     fn read(
         system: Arc<RootCertStore>,
-        files: &[PathBuf],
+        named: &NamedRoots,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         // Before the files are read: a change in between is seen at the next refusal.
-        let state = Fingerprint::of(files);
-        let (roots, named) = roots::with_files(Arc::clone(&system), files)?;
+        let state = Fingerprint::of(&named.files);
+        let (roots, named) = named.with(Arc::clone(&system))?;
         let webpki = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build().ok();
         Ok(KnownRoots { webpki, named: named.into(), system, state })
     }
@@ -272,6 +272,16 @@ impl KnownRoots {
 fn refused(certificate: &CertificateDer<'_>, reason: String) -> rustls::Error {
     let refused = RefusedCertificate { reason, thumbprint: thumbprint_of(certificate) };
     CertificateError::Other(OtherError(Arc::new(refused))).into()
+}
+
+/// The thumbprint of the certificate that `error` refuses, in the form of `tls.thumbprint`.
+pub fn refused_thumbprint(error: &rustls::Error) -> Option<String> {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(refusal))) => {
+            Some(colons(&refusal.downcast_ref::<RefusedCertificate>()?.thumbprint))
+        }
+        _ => None,
+    }
 }
 
 fn thumbprint_of(certificate: &CertificateDer<'_>) -> [u8; 32] {

@@ -16,6 +16,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use crate::cloudevents::Envelope;
 use crate::cloudevents::envelope::shared_data;
 use crate::limits::BATCHED_EVENTS_MAX;
+use crate::net::settings::Auth;
 use crate::net::{HttpError, request};
 use crate::processor::cloudevents::settings::{CloudEventsConfig as Settings, ContentMode};
 use crate::processor::cloudevents::target_url::TargetUrl;
@@ -41,6 +42,8 @@ pub struct CloudEvents {
     /// The content type of structured and batched mode.
     content_type: HeaderValue,
     envelope: Envelope,
+    /// True if requests have a bearer token, as the targets of Knative with policies require.
+    sends_token: bool,
 }
 
 /// The source of the target's address.
@@ -66,6 +69,7 @@ impl CloudEvents {
         envelope: Envelope,
     ) -> Result<Self, HttpError> {
         let Settings { auth, headers, http, .. } = settings.clone();
+        let sends_token = matches!(auth, Auth::Bearer { .. });
         let options = TargetOptions { auth, headers, http };
         let place = match (&settings.reference, &settings.url) {
             (None, TargetUrl::Secret(url, _)) => Place::Secret(Box::new(SecretTarget::new(url, options)?)),
@@ -81,7 +85,7 @@ impl CloudEvents {
             (_, true) => STRUCTURED,
             (_, false) => STRUCTURED_BARE,
         };
-        Ok(CloudEvents { place, mode: settings.mode, content_type, envelope })
+        Ok(CloudEvents { place, mode: settings.mode, content_type, envelope, sends_token })
     }
 
     /// Makes the next request check the TLS files, however recent the last check was.
@@ -131,10 +135,19 @@ impl CloudEvents {
 
     async fn post_to(&self, target: &Target, headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
         let sent = target.client.deliver(target.uri.clone(), headers, body).await;
-        if let (Place::Referred(referred), Err(failure)) = (&self.place, &sent) {
-            referred.failed(failure);
+        sent.map_err(|failure| self.failed(failure))
+    }
+
+    /// Notes a failed delivery, and adds what this kind of target can have against a request.
+    fn failed(&self, mut failure: Failure) -> Failure {
+        if let Place::Referred(referred) = &self.place {
+            referred.failed(&failure);
+            referred.explain(&mut failure);
         }
-        sent
+        if failure.status == Some(403) && (self.sends_token || matches!(self.place, Place::Referred(_))) {
+            failure.reason += policy_advice(self.mode);
+        }
+        failure
     }
 
     /// Sends event `i` of a slice alone.
@@ -185,9 +198,25 @@ impl CloudEvents {
         let options = request(Method::OPTIONS, uri.clone(), headers, Bytes::new());
         let answer = client.exchange(options, 1_024).await?;
         if matches!(answer.status.as_u16(), 401 | 403 | 407) {
-            return Err(client.refusal(&answer));
+            return Err(self.failed(client.refusal(&answer)));
         }
         Ok(format!("{} answered OPTIONS with {}", client.target(), answer.status))
+    }
+}
+
+/// The reasons that an EventPolicy of Knative can have for a 403. It names the service accounts
+/// that may send, and filters by attributes, which some targets look for in one mode only.
+fn policy_advice(mode: ContentMode) -> &'static str {
+    match mode {
+        ContentMode::Structured => {
+            "; if an EventPolicy refuses it, check its `from` and its `filters`; a target that reads attributes only from headers needs `mode: binary`"
+        }
+        ContentMode::Binary => {
+            "; if an EventPolicy refuses it, check its `from` and its `filters`; a target that reads attributes only from the body needs `mode: structured`"
+        }
+        ContentMode::Batched => {
+            "; if an EventPolicy refuses it, set `mode: binary` or `mode: structured`, since Knative cannot read the attributes of a batch"
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings of a CloudEvents target over HTTP.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,6 +12,7 @@ use crate::cloudevents::{Envelope, is_encoded_in_headers};
 use crate::config::check::Env;
 use crate::config::declare::*;
 use crate::config::{Secret, scalar};
+use crate::net::pem;
 use crate::net::settings::{Auth, AuthKeys, HttpClient, warn_clear_text};
 use crate::processor::Processor;
 use crate::processor::settings::{KindSettings, MakeError};
@@ -22,7 +24,7 @@ settings! {
         pub url: TargetUrl =
             key("url", HTTP_URL)
                 .also(&["address", "uri", "sink", "destination"])
-                .doc("URL of the target. Default: `$K_SINK`, which Knative sets; the router then also applies `$K_CE_OVERRIDES`."),
+                .doc("URL of the target. Default: `$K_SINK`, which Knative sets; the router then also applies `$K_CE_OVERRIDES`, trusts the roots in `$K_CA_CERTS`, and sends the token in `/oidc/token` if there is one and no `auth`."),
             key("urlFile", SECRET_FILE)
                 .doc("File with the URL, if the URL is a secret like that of a webhook. Read again when it changes. Messages and pages show scheme, host and a short hash of such a URL, also if `url` has a variable in it.");
         /// Instead of `url`: an object in the router's own Kubernetes cluster from which the router
@@ -74,6 +76,10 @@ impl KindSettings for CloudEventsConfig {
             reference.check(found, "url", env, problems);
         } else if !found.is_given("url") && !found.is_given("urlFile") {
             self.url = sink(&mut envelope.extensions, found, env, problems).into();
+            self.trust_sink(found, env, problems);
+            if self.auth == Auth::None {
+                self.auth = sink_token(SINK_TOKEN.as_ref());
+            }
         }
         let key = if found.is_given("urlFile") { "urlFile" } else { "url" };
         warn_clear_text(self.url.with_host(), self.auth != Auth::None, found, key, problems);
@@ -95,6 +101,31 @@ fn warn_of_encoding(extensions: &Extensions, found: &CheckedMap, problems: &mut 
         );
         problems.warn(block.line_of("static"), &block.path_of("static"), message);
     }
+}
+
+impl CloudEventsConfig {
+    /// Adds the roots in `$K_CA_CERTS`, which Knative sets beside `$K_SINK`.
+    fn trust_sink(&mut self, found: &CheckedMap, env: Env<'_>, problems: &mut Problems) {
+        let Some(roots) = env("K_CA_CERTS").filter(|roots| !roots.trim().is_empty()) else { return };
+        if let Err(error) = pem::certificates_in(&roots) {
+            let message = format!("`$K_CA_CERTS` cannot be used: {error}");
+            problems.error(found.line, &found.path, message);
+            return;
+        }
+        let trusted = &mut self.http.tls.ca_certs;
+        *trusted = Some(match trusted.take() {
+            None => roots,
+            Some(configured) => format!("{configured}\n{roots}"),
+        });
+    }
+}
+
+/// The token for the sink, which Knative mounts if the sink requires one.
+const SINK_TOKEN: &str = "/oidc/token";
+
+/// The token in `file`, if it exists.
+fn sink_token(file: &Path) -> Auth {
+    if file.is_file() { Auth::Bearer { token: Secret::file(file) } } else { Auth::None }
 }
 
 /// The URL in `$K_SINK`.
@@ -183,7 +214,9 @@ words! {
 
 settings! {
     /// A Kubernetes Service, or an object with a `status.address.url`, such as a Broker, a Channel
-    /// or a Knative Service. The service account of the pod must be allowed to `get` it.
+    /// or a Knative Service. The service account of the pod must be allowed to `get` it. The roots
+    /// in `status.address.CACerts` are trusted. For a `status.address.audience`, project a service
+    /// account token with this audience into the pod, and name its file in `auth.tokenFile`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Reference in "cloudevents.ref" {
         /// API group and version, such as `eventing.knative.dev/v1`.
@@ -236,5 +269,19 @@ impl Reference {
             "Service" => format!("of a service: `http://{name}.{namespace}.svc.cluster.local`"),
             _ => "`kubectl get` shows its address or URL".into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_of_the_sink_is_sent_if_it_is_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        assert_eq!(sink_token(&file), Auth::None);
+        std::fs::write(&file, "a-token").unwrap();
+        assert_eq!(sink_token(&file), Auth::Bearer { token: Secret::file(&file) });
     }
 }

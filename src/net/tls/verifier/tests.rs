@@ -125,8 +125,12 @@ fn roots_are_read_again_when_a_certificate_is_refused() {
 fn without_any_root_the_refusal_says_so() {
     let shown = SelfSigned::new("localhost");
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let known = KnownRoots::read(Arc::new(RootCertStore::empty()), &[], &provider).unwrap();
-    let trust = Trust::Roots { files: Vec::new(), known: RwLock::new(known.clone()) };
+    let none = NamedRoots { files: Vec::new(), text: None };
+    let known = KnownRoots::read(Arc::new(RootCertStore::empty()), &none, &provider).unwrap();
+    let trust = Trust::Roots {
+        named: NamedRoots { files: Vec::new(), text: None },
+        known: RwLock::new(known.clone()),
+    };
     let verifier = Verifier { trust, server: ServerKind::Vcenter, provider };
     assert!(!verifier.can_accept());
     let presented = Presented {
