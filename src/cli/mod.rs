@@ -22,6 +22,8 @@ mod demo;
 mod dlq;
 mod emit;
 mod events;
+mod health;
+mod init;
 mod log;
 mod man;
 mod old;
@@ -48,6 +50,11 @@ use crate::settings::{self, Config};
 /// The environment variable that names the configuration.
 const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
 
+/// The configuration of the systemd unit, and the old router's default one: the first of them that
+/// exists is used if no other is named.
+const DEFAULT_CONFIGS: [&str; 2] = [UNIT_CONFIG, old::DEFAULT_CONFIG];
+const UNIT_CONFIG: &str = "/etc/event-router/config.yaml";
+
 #[cfg(feature = "demo")]
 macro_rules! demo_step {
     () => {
@@ -65,7 +72,8 @@ macro_rules! demo_step {
 const FIRST_STEPS: &str = concat!(
     "First steps:\n",
     demo_step!(),
-    "  event-router check --connect --config F      check the file, and connect to everything in it
+    "  event-router init                            write a configuration from a few questions
+  event-router check --connect --config F      check the file, and connect to everything in it
   event-router run --config F                  route events
   event-router reload --config F               apply the changed file to the running router
   event-router emit --config F --type VmPoweredOnEvent
@@ -123,9 +131,11 @@ enum LogFormatArg {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Reload(reload::ReloadArgs),
+    Health(health::HealthArgs),
     /// List, show, replay or drop dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -163,8 +173,8 @@ enum ConfigCommand {
 /// A configuration file.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration, in native YAML or a format of the old router [default:
-    /// /etc/vmware-event-router/config, if it exists]
+    /// The configuration, in native YAML or a format of the old router [default: the first that
+    /// exists of /etc/event-router/config.yaml and /etc/vmware-event-router/config]
     #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
     config: Option<PathBuf>,
 }
@@ -194,9 +204,11 @@ pub fn main() -> ExitCode {
     };
     // Run the command.
     let result = match cli.command {
+        Command::Init(args) => init::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Dlq(command) => dlq::run(&command),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args),
         Command::Events(events::EventsCommand::List(args)) => events::list(&args),
@@ -277,13 +289,19 @@ impl Write for Stdout {
 
 /// The path of the configuration. Prints an error if there is none.
 fn config_file(args: &ConfigArgs) -> Result<PathBuf, Exit> {
-    old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)).ok_or_else(|| {
+    config_or_default(args.config.as_deref(), &DEFAULT_CONFIGS).ok_or_else(|| {
         eprintln!(
-            "event-router: no configuration; name a file with `--config FILE` or {CONFIG_VARIABLE}, or create {}",
-            old::DEFAULT_CONFIG
+            "event-router: no configuration; name a file with `--config FILE` or {CONFIG_VARIABLE}, or create one of {} (`event-router init` writes one)",
+            DEFAULT_CONFIGS.join(", ")
         );
         Exit::Usage
     })
+}
+
+/// The configuration to read: the `given` one, or else the first default that exists.
+fn config_or_default(given: Option<&Path>, defaults: &[impl AsRef<Path>]) -> Option<PathBuf> {
+    let mut existing = defaults.iter().map(AsRef::as_ref).filter(|default| default.exists());
+    given.or_else(|| existing.next()).map(Path::to_owned)
 }
 
 /// Loads the configuration and returns it with its path. Prints its warnings, or else all its
@@ -332,6 +350,18 @@ impl LogArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_default_configuration_that_exists_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let defaults = [dir.path().join("config.yaml"), dir.path().join("config")];
+        assert_eq!(config_or_default(None, &defaults), None);
+        std::fs::write(&defaults[1], "").unwrap();
+        assert_eq!(config_or_default(None, &defaults), Some(defaults[1].clone()));
+        std::fs::write(&defaults[0], "").unwrap();
+        assert_eq!(config_or_default(None, &defaults), Some(defaults[0].clone()));
+        assert_eq!(config_or_default(Some(Path::new("F")), &defaults), Some("F".into()));
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -8,7 +8,6 @@
 //! did not have.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
 
 /// The old router's default configuration, used if no other is given.
 pub const DEFAULT_CONFIG: &str = "/etc/vmware-event-router/config";
@@ -149,11 +148,6 @@ fn boolean(flag: &str, value: Option<&OsStr>) -> Result<bool, OldLineError> {
     }
 }
 
-/// The configuration to read: the `given` one, or else the default if it exists.
-pub fn config_or_default(given: Option<&Path>, default: &Path) -> Option<std::path::PathBuf> {
-    given.map(Path::to_owned).or_else(|| default.exists().then(|| default.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,15 +206,5 @@ mod tests {
         check("-insecure -config F", "unknown flag `-insecure`");
         check("-config", "`-config` needs a value");
         check("-verbose=maybe", "`maybe` is neither");
-    }
-
-    #[test]
-    fn the_old_default_configuration_comes_last() {
-        let dir = tempfile::tempdir().unwrap();
-        let default = dir.path().join("config");
-        assert_eq!(config_or_default(None, &default), None);
-        std::fs::write(&default, "").unwrap();
-        assert_eq!(config_or_default(None, &default), Some(default.clone()));
-        assert_eq!(config_or_default(Some(Path::new("F")), &default), Some("F".into()));
     }
 }

@@ -128,7 +128,7 @@ fn is_left_out(field: &Field, out: &Out) -> bool {
 }
 
 /// Writes any text as a YAML scalar that is read as the same text.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let text = escape(text);
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=$".contains(c);
     // Quote words that YAML reads as null. Numbers and flags are read as written, so need no

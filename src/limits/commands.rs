@@ -13,5 +13,12 @@ pub const CHECK_READ_SPAN: Duration = Duration::from_secs(60);
 pub const DLQ_GROUPS_MAX: usize = 1_000;
 /// Groups that `dlq list` shows: a screenful.
 pub const DLQ_GROUPS_SHOWN: usize = 20;
+/// Time in which `health` must get its answer. Container runtimes and systemd wait longer for a
+/// probe: Docker's default is 30 s.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the answer that `health` shows: the names of stalled parts, or a reason.
+pub const HEALTH_ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Longest answer to a question of `init`: the longest line that a Linux terminal passes on.
+pub const INIT_ANSWER_BYTES_MAX: u64 = 4 << 10;
 /// Failed replays that get a line of their own. The others are counted by their reason.
 pub const REPLAY_LINES_MAX: u64 = 20;

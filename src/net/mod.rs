@@ -37,8 +37,8 @@ pub use handshake::{HandshakeError, handshake};
 pub use headers::{Headers, HeadersError};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;
-pub(crate) use tls::{explain, fingerprint};
 pub use tls::{ServerKind, TlsError, client_config, refused_thumbprint};
+pub(crate) use tls::{explain, fingerprint};
 
 use crate::limits::{EXCERPT_BYTES_MAX, IDLE_TIMEOUT};
 use crate::net::settings::{Auth, HttpClient, Proxy};

@@ -193,6 +193,8 @@ def check_run(container, objects, log):
         assert rows["Seccomp"] == ("2" if SECCOMP.exists() else "0"), status
         print(f"uid 65532, no capabilities, seccomp {rows['Seccomp']}, resident {int(rows['VmRSS'].split()[0]) / 1024:.1f} MiB")
         # The commands of docs/install.md.
+        code, text = execute("health")
+        assert code == 0 and text.startswith("healthy: "), text
         code, text = execute("checkpoint", "show")
         assert code == 0 and "SOURCE" in text, text
         code, text = execute("backup", "/var/lib/event-router/before-upgrade.db")

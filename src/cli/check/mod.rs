@@ -51,13 +51,32 @@ pub struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
-    // Read the file, and print what deserves attention in it.
     let config_args = args.file.as_ref().map(|file| ConfigArgs { config: Some(file.clone()) });
     let file = match super::config_file(config_args.as_ref().unwrap_or(&args.config)) {
         Ok(file) => file,
         Err(end) => return Ok(end),
     };
-    let Loaded { config, mut warnings, advice } = match settings::examine(&file, args.no_secrets) {
+    let CheckArgs { no_secrets, connect, against_running, .. } = *args;
+    check_file(&file, CheckSteps { no_secrets, connect, against_running, data_dir: args.data_dir.as_deref() })
+}
+
+/// The extent of a check.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CheckSteps<'a> {
+    /// The file alone, without its secrets.
+    pub no_secrets: bool,
+    /// Also reach everything in it.
+    pub connect: bool,
+    /// Also list what a reload would change.
+    pub against_running: bool,
+    /// The data directory of the running router, if it is not that of the file.
+    pub data_dir: Option<&'a Path>,
+}
+
+/// Checks one file.
+pub(super) fn check_file(file: &Path, steps: CheckSteps<'_>) -> anyhow::Result<Exit> {
+    // Read the file, and print what deserves attention in it.
+    let Loaded { config, mut warnings, advice } = match settings::examine(file, steps.no_secrets) {
         Ok(loaded) => loaded,
         Err(errors) => {
             super::complain(&errors.to_string());
@@ -68,7 +87,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     warnings.sort_by(|one, other| one.problem.cmp(&other.problem));
     warnings.iter().for_each(|warning| super::complain(&warning.to_string()));
     // Report the parts that a router cannot make from it.
-    let found = match args.no_secrets {
+    let found = match steps.no_secrets {
         true => CheckFindings { errors: envelope_errors(&config), ..CheckFindings::default() },
         false => CheckFindings::on_this_machine(&config),
     };
@@ -78,15 +97,15 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     if !found.errors.is_empty() {
         return Ok(Exit::Usage);
     }
-    summarize(&file, &config, &found.state)?;
-    if args.against_running {
-        let Some(changes) = against_running(&file, &config, args.data_dir.as_deref())? else {
+    summarize(file, &config, &found.state)?;
+    if steps.against_running {
+        let Some(changes) = against_running(file, &config, steps.data_dir)? else {
             return Ok(Exit::Usage);
         };
         say!("")?;
         super::print(changes.to_string().as_bytes())?;
     }
-    if args.connect { connect::run(&config) } else { Ok(Exit::Done) }
+    if steps.connect { connect::run(&config) } else { Ok(Exit::Done) }
 }
 
 /// Asks the running router what a reload with this file would change. It checks the file as well,
