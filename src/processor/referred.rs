@@ -144,6 +144,10 @@ impl ReferredTarget {
     /// causes a warning, since the target decides.
     fn check_token(&self, address: &Addressable) -> Result<(), String> {
         let Some(audience) = &address.audience else { return Ok(()) };
+        let is_auth = |(name, _): &(String, _)| name.eq_ignore_ascii_case("authorization");
+        if self.options.headers.iter().any(is_auth) {
+            return Ok(());
+        }
         let shown = outside::text(audience, EXCERPT_BYTES_MAX);
         let Auth::Bearer { token } = &self.options.auth else {
             return Err(format!(

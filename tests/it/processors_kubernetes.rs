@@ -245,6 +245,13 @@ async fn an_address_with_an_audience_needs_a_token_which_is_read_again() {
     assert!(matches!(with.deliver(&one()).await, DeliveryOutcome::Delivered));
     assert_eq!(sent(2), Some(new));
 
+    // A header in place of `auth` is the operator's decision.
+    let header = |s: &mut Settings| s.headers = vec![("Authorization".into(), Secret::inline("Bearer x"))];
+    let (_server, cluster) =
+        crate::processors_kubernetes::cluster(folder.path(), vec![said(KINDS), status(&address)]).await;
+    let own = processor_with(&cluster, broker(), header);
+    assert_eq!(failed(own.deliver(&one()).await).status, Some(401));
+
     // A token that is refused without a rotation may be one for another audience.
     let failure = failed(with.deliver(&one()).await);
     assert_eq!(failure.status, Some(401));

@@ -37,7 +37,7 @@ fn service(answers: &Answers, output: &Path) -> String {
         let _ = write!(edits, " -e 's#{from}#${{CREDENTIALS_DIRECTORY}}/{name}#'");
     }
     let file = shell(output);
-    let is_in_place = output == Path::new(UNIT_CONFIG);
+    let is_in_place = std::path::absolute(output).is_ok_and(|whole| whole == Path::new(UNIT_CONFIG));
     let _ = match (is_in_place, edits.is_empty()) {
         (true, true) => writeln!(text, "  chmod 644 {file}"),
         (true, false) => writeln!(text, "  sed -i{edits} {file} && chmod 644 {file}"),
