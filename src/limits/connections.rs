@@ -12,7 +12,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
 /// Time for opening a connection in place of one that is old but works. A request waits for it.
 pub const CONNECTION_RENEWAL_WAIT: Duration = Duration::from_secs(2);
-/// Time in which `init` connects to a vCenter to see its certificate: that of a source's connection.
+/// Time in which `init` connects to a vCenter to see its certificate: the default of a source's
+/// `timeouts.connect`.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that an unused connection to a vCenter stays open. vCenter's proxy may close a connection
 /// that idles for longer, and a call sent on it would be lost.

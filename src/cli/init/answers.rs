@@ -21,8 +21,8 @@ pub(super) struct Answers {
     pub vcenter: String,
     pub user: String,
     pub password: SecretPlace,
-    pub trust: Trust,
-    pub target: Target,
+    pub trust: InitTrust,
+    pub target: InitTarget,
     /// Secrets to write into files of their own.
     pub new_secrets: Vec<(PathBuf, String)>,
 }
@@ -36,7 +36,7 @@ pub(super) enum SecretPlace {
 
 /// The certificates of the vCenter to accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum InitTrust {
     System,
     CaFile(PathBuf),
     Thumbprint(String),
@@ -45,7 +45,7 @@ pub(super) enum Trust {
 
 /// The target of the events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum InitTarget {
     CloudEvents { url: String },
     Http { url: String },
     OpenFaas { gateway: String, auth: Option<(String, PathBuf)> },
@@ -82,7 +82,7 @@ impl Answers {
         if let SecretPlace::File(path) = &self.password {
             files.push((SOURCE, path.as_path()));
         }
-        if let Target::OpenFaas { auth: Some((_, path)), .. } = &self.target {
+        if let InitTarget::OpenFaas { auth: Some((_, path)), .. } = &self.target {
             files.push(("openfaas", path.as_path()));
         }
         files
@@ -93,7 +93,7 @@ fn target(
     args: &InitArgs,
     questions: &mut Questions,
     new_secrets: &mut Vec<(PathBuf, String)>,
-) -> anyhow::Result<Target> {
+) -> anyhow::Result<InitTarget> {
     let kinds = TargetKind::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     let names: Vec<String> = kinds.map(|kind| kind.get_name().to_owned()).collect();
     let kind = match args.target {
@@ -106,25 +106,25 @@ fn target(
     };
     let mut url = |question: &str| questions.value("url", args.url.as_deref(), question, None, http_url);
     Ok(match kind {
-        TargetKind::Cloudevents => Target::CloudEvents { url: url("URL of the target")? },
-        TargetKind::Http => Target::Http { url: url("URL of the API")? },
+        TargetKind::Cloudevents => InitTarget::CloudEvents { url: url("URL of the target")? },
+        TargetKind::Http => InitTarget::Http { url: url("URL of the API")? },
         TargetKind::Openfaas => {
             let gateway = url("URL of the gateway")?;
-            Target::OpenFaas { gateway, auth: gateway_auth(args, questions, new_secrets)? }
+            InitTarget::OpenFaas { gateway, auth: gateway_auth(args, questions, new_secrets)? }
         }
         TargetKind::Eventbridge => {
             let region = args.region.as_deref();
             let region = questions.value("region", region, "AWS region", None, not_empty)?;
             let bus = args.bus.as_deref();
             let bus = questions.value("bus", bus, "Name or ARN of the bus", Some("default"), not_empty)?;
-            Target::EventBridge { region, bus }
+            InitTarget::EventBridge { region, bus }
         }
         TargetKind::File => {
             let path = args.path.as_deref().map(Path::to_string_lossy);
             let path = questions.value("path", path.as_deref(), "File for the events", None, not_empty)?;
-            Target::File { path: std::path::absolute(path)? }
+            InitTarget::File { path: std::path::absolute(path)? }
         }
-        TargetKind::Console => Target::Console,
+        TargetKind::Console => InitTarget::Console,
     })
 }
 
@@ -152,19 +152,19 @@ fn gateway_auth(
 }
 
 /// Decides which certificates of the vCenter to accept. Without a flag it looks at the certificate.
-fn trust(args: &InitArgs, questions: &mut Questions, vcenter: &str) -> anyhow::Result<Trust> {
+fn trust(args: &InitArgs, questions: &mut Questions, vcenter: &str) -> anyhow::Result<InitTrust> {
     if let Some(thumbprint) = &args.thumbprint {
-        return Ok(Trust::Thumbprint(checked("thumbprint", thumbprint, thumbprint_of)?));
+        return Ok(InitTrust::Thumbprint(checked("thumbprint", thumbprint, thumbprint_of)?));
     }
     if let Some(file) = &args.ca_file {
         pem::certificates(file).map_err(|error| InitUsageError(format!("`--ca-file`: {error}")))?;
-        return Ok(Trust::CaFile(std::path::absolute(file)?));
+        return Ok(InitTrust::CaFile(std::path::absolute(file)?));
     }
     if args.insecure {
-        return Ok(Trust::Insecure);
+        return Ok(InitTrust::Insecure);
     }
     if args.no_connect || !vcenter.starts_with("https://") {
-        return Ok(Trust::System);
+        return Ok(InitTrust::System);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -172,7 +172,7 @@ fn trust(args: &InitArgs, questions: &mut Questions, vcenter: &str) -> anyhow::R
         .context("cannot start the I/O runtime")?;
     let address = target_uri(vcenter)?;
     let error = match runtime.block_on(handshake(&address, &ClientTls::default())) {
-        Ok(()) => return Ok(Trust::System),
+        Ok(()) => return Ok(InitTrust::System),
         Err(error) => error,
     };
     let thumbprint = match &error {
@@ -185,7 +185,7 @@ fn trust(args: &InitArgs, questions: &mut Questions, vcenter: &str) -> anyhow::R
     super::super::complain(&error.to_string());
     let question = "Compare the thumbprint with the vCenter's own. Accept this certificate, and only this?";
     match questions.agreed(question)? {
-        Some(true) => Ok(Trust::Thumbprint(thumbprint)),
+        Some(true) => Ok(InitTrust::Thumbprint(thumbprint)),
         Some(false) => Err(InitUsageError(
             "the certificate is not accepted; name its CA with `--ca-file`".to_owned(),
         )

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::answers::{Answers, SOURCE, SecretPlace, Target, Trust};
+use super::answers::{Answers, InitTarget, InitTrust, SOURCE, SecretPlace};
 use crate::config::yaml::quote;
 
 /// The settings that most people change next, as comments.
@@ -41,15 +41,15 @@ fn source(answers: &Answers) -> String {
         SecretPlace::Variable(name) => format!("    password: ${{{name}}}\n"),
     };
     let tls = match &answers.trust {
-        Trust::System => String::new(),
-        Trust::CaFile(path) => format!("    tls:\n      caFile: {}\n", quoted(path)),
-        Trust::Thumbprint(thumbprint) => format!(
+        InitTrust::System => String::new(),
+        InitTrust::CaFile(path) => format!("    tls:\n      caFile: {}\n", quoted(path)),
+        InitTrust::Thumbprint(thumbprint) => format!(
             "    tls:
       # Only this certificate is accepted. After a renewal, write the new thumbprint.
       thumbprint: '{thumbprint}'
 "
         ),
-        Trust::Insecure => "    tls:
+        InitTrust::Insecure => "    tls:
       # Any certificate is accepted, so the password is not protected. Better: caFile or thumbprint.
       insecure: true
 "
@@ -70,9 +70,9 @@ sources:
     )
 }
 
-fn target(target: &Target) -> String {
+fn target(target: &InitTarget) -> String {
     let settings = match target {
-        Target::CloudEvents { url } => format!(
+        InitTarget::CloudEvents { url } => format!(
             "  - name: target
     type: cloudevents
     # A secret URL, such as that of a webhook, belongs into a file: urlFile.
@@ -83,7 +83,7 @@ fn target(target: &Target) -> String {
 ",
             quote(url)
         ),
-        Target::Http { url } => format!(
+        InitTarget::Http { url } => format!(
             "  - name: api
     type: http
     # A secret URL, such as that of a chat, belongs into a file: urlFile.
@@ -95,7 +95,7 @@ fn target(target: &Target) -> String {
             quote(url),
             r#"{"id": "{{ id }}", "type": "{{ subject }}", "text": "{{ data.FullFormattedMessage }}"}"#
         ),
-        Target::OpenFaas { gateway, auth } => {
+        InitTarget::OpenFaas { gateway, auth } => {
             let gateway = quote(gateway);
             let auth = auth.as_ref().map(|(user, file)| {
                 format!("    auth:\n      username: {}\n      passwordFile: {}\n", quote(user), quoted(file))
@@ -109,7 +109,7 @@ fn target(target: &Target) -> String {
 {auth}"
             )
         }
-        Target::EventBridge { region, bus } => format!(
+        InitTarget::EventBridge { region, bus } => format!(
             "  # Credentials come from AWS's default chain: environment, profile, role of the machine.
   - name: eventbridge
     type: eventbridge
@@ -121,7 +121,7 @@ fn target(target: &Target) -> String {
             quote(region),
             quote(bus)
         ),
-        Target::File { path } => format!(
+        InitTarget::File { path } => format!(
             "  # One event per line. bytesMax, ageMax and keep control the rotation.
   - name: file
     type: file
@@ -129,7 +129,7 @@ fn target(target: &Target) -> String {
 ",
             quoted(path)
         ),
-        Target::Console => "  - name: console\n    type: console\n".to_owned(),
+        InitTarget::Console => "  - name: console\n    type: console\n".to_owned(),
     };
     format!("processors:\n{settings}")
 }
