@@ -141,7 +141,9 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
                 result = tokio::signal::ctrl_c() => break result?,
                 _ = failed.wait_for(Option::is_some) => break,
                 _ = hangup.recv() => {
-                    router.reopen_files();
+                    if router.reopen_files() {
+                        tracing::info!("opening files again on SIGHUP");
+                    }
                     None
                 }
                 cause = reloads.next(watches) => Some(cause),

@@ -39,6 +39,11 @@ pub const WEBHOOK_BODY_COPIES: usize = 4;
 /// The same for a body that a mapping reads. A parsed JSON value of short members takes up to 16
 /// times its text twice over: as a tree, and as a value of a template.
 pub const WEBHOOK_MAPPED_COPIES: usize = 32;
+/// Bytes of the events that a mapping makes of a body, as a multiple of the body: it may copy parts
+/// of the body into each event. [`WEBHOOK_MAPPED_COPIES`] pays for them and for the values.
+pub const WEBHOOK_MAPPED_GROWTH: usize = 8;
+/// The same for a short body.
+pub const WEBHOOK_MAPPED_BYTES_MIN: usize = 64 << 10;
 /// Time that a request waits for memory before it is refused with 503.
 pub const WEBHOOK_ROOM_WAIT: Duration = Duration::from_secs(2);
 /// Time for a request's body.

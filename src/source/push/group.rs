@@ -40,7 +40,7 @@ impl RequestGroup {
     fn choose(&mut self, first: usize, window: &IdWindow) {
         for place in first..self.batch.records.len() {
             let id = self.batch.records[place].id;
-            if !window.contains(&id) && self.ids.insert(id) {
+            if window.is_off() || (!window.contains(&id) && self.ids.insert(id)) {
                 self.new.insert(place);
             }
         }
@@ -85,6 +85,8 @@ mod tests {
     #[test]
     fn copies_within_and_before_a_group_are_left_out() {
         let earlier = request(&["a"]).records[0].id;
+        let copies = RequestGroup::begin(request(&["b", "b"]), &IdWindow::new(0, Vec::new()));
+        assert_eq!(copies.duplicates(), 0, "without a window, copies are delivered");
         let window = IdWindow::new(9, vec![(1, vec![earlier])]);
         let mut group = RequestGroup::begin(request(&["b", "a"]), &window);
         group.add(&request(&["c", "b", "d", "c"]), &window);
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_group_has_room_up_to_its_bounds() {
-        let window = IdWindow::default();
+        let window = IdWindow::new(9, Vec::new());
         let many: Vec<String> = (0..BATCH_EVENTS_MAX - 1).map(|id| id.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let group = RequestGroup::begin(request(&many), &window);

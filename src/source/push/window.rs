@@ -25,6 +25,11 @@ impl IdWindow {
         window
     }
 
+    /// Returns true if copies are delivered as well.
+    pub fn is_off(&self) -> bool {
+        self.events_max == 0
+    }
+
     pub fn contains(&self, id: &Uuid) -> bool {
         self.ids.contains(id)
     }

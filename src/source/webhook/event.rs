@@ -34,6 +34,10 @@ pub enum InvalidEvent {
     Wrong(String),
     #[error("the request has more than {events_max} events; send them in several requests")]
     TooMany { events_max: usize },
+    #[error(
+        "the events of the request take more than {bytes_max} bytes; send fewer in a request, or let the mapping copy less of the body into each"
+    )]
+    TooLarge { bytes_max: usize },
 }
 
 impl InvalidEvent {
@@ -124,7 +128,10 @@ impl<'a> FoundAttributes<'a> {
         kind: ExtensionKind,
         value: Cow<'a, str>,
     ) -> Result<(), InvalidEvent> {
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        // The data has members of its own in JSON.
+        let is_name = !name.is_empty()
+            && name != "data"
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !is_name || name.len() > 64 {
             let rule = "names of attributes have 1 to 64 lower-case letters and digits";
             return Err(InvalidEvent::new(format_args!("`{name}` is no attribute; {rule}")));
@@ -290,6 +297,20 @@ pub(super) fn is_binary(headers: &HeaderMap) -> bool {
     headers.contains_key("ce-specversion")
 }
 
+/// The value of a header without the double quotes and the backslashes of a quoted string, which
+/// some senders use instead of percent-encoding (HTTP binding, §3.1.3.2).
+fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+    let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return Cow::Borrowed(value);
+    };
+    let mut bytes = inner.iter();
+    let mut out = Vec::with_capacity(inner.len());
+    while let Some(byte) = bytes.next() {
+        out.push(if *byte == b'\\' { *bytes.next().unwrap_or(byte) } else { *byte });
+    }
+    Cow::Owned(out)
+}
+
 /// Appends the event of a binary request.
 pub fn binary(headers: &HeaderMap, body: &[u8], batch: &mut Batch) -> Result<(), InvalidEvent> {
     let mut found = FoundAttributes::default();
@@ -301,9 +322,10 @@ pub fn binary(headers: &HeaderMap, body: &[u8], batch: &mut Batch) -> Result<(),
             ));
         }
         // The HTTP binding percent-encodes what a header cannot hold (§3.1.3.2).
-        let value = percent_decode(value.as_bytes()).decode_utf8();
+        let value = unquoted(value.as_bytes());
+        let value = percent_decode(&value).decode_utf8();
         let value = value.map_err(|_| InvalidEvent::new(format_args!("`{header}` is not UTF-8")))?;
-        found.put(Cow::Borrowed(name), ExtensionKind::String, value)?;
+        found.put(Cow::Borrowed(name), ExtensionKind::String, Cow::Owned(value.into_owned()))?;
     }
     if let Some(media) = headers.get(CONTENT_TYPE) {
         let media = media.to_str().map_err(|_| InvalidEvent::new("`Content-Type` is not ASCII"))?;

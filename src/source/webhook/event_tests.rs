@@ -164,6 +164,8 @@ fn a_binary_event_is_delivered_as_it_came() {
     refuse(&[("ce-id", "2")], b"", "`id` is given twice");
     refuse(&[("ce-with-dash", "2")], b"", "`with-dash` is no attribute");
     refuse(&[("ce-subject", "%FF")], b"", "is not UTF-8");
+    refuse(&[("ce-data", "{}")], b"", "`data` is no attribute");
+    check(&[("ce-subject", r#""a \"b\" %20c""#)], b"", json!({"subject": "a \"b\"  c"}));
 }
 
 /// An event that the SDK makes.

@@ -26,7 +26,10 @@ use super::json::compact;
 use super::settings::Mapping;
 use crate::config::format::TextFormat;
 use crate::event::{Attributes, Batch, PushedEvent};
-use crate::limits::{REASON_BYTES_MAX, WEBHOOK_ATTRIBUTE_BYTES_MAX, WEBHOOK_MAPPING_FUEL};
+use crate::limits::{
+    REASON_BYTES_MAX, WEBHOOK_ATTRIBUTE_BYTES_MAX, WEBHOOK_MAPPED_BYTES_MIN, WEBHOOK_MAPPED_GROWTH,
+    WEBHOOK_MAPPING_FUEL,
+};
 use crate::outside;
 
 /// The variables that templates and expressions see.
@@ -166,13 +169,16 @@ impl Mapper {
         events_max: usize,
         batch: &mut Batch,
     ) -> Result<(), InvalidEvent> {
+        // Within the memory that the request is charged with.
+        let arena_max = batch.arena.len()
+            + body.len().saturating_mul(WEBHOOK_MAPPED_GROWTH).max(WEBHOOK_MAPPED_BYTES_MIN);
         let parsed: Value =
             serde_json::from_slice(body).map_err(|error| InvalidEvent::json("the body", &error))?;
         let headers = if self.has_headers { shown_headers(headers) } else { Value::UNDEFINED };
         let hash = hex(&Sha256::digest(body));
         let Some(split) = &self.split else {
             let context = context! { body => parsed, item => Value::UNDEFINED, headers, hash };
-            return self.one(&context, Some(body), batch);
+            return self.one(&context, Some(body), arena_max, batch);
         };
         let context = context! { body => parsed.clone(), headers => headers.clone(), hash => hash.clone() };
         let items = self.evaluate("split", split, &context)?;
@@ -183,15 +189,22 @@ impl Mapper {
             }
             let hash = format!("{hash}-{place}");
             let context = context! { body => parsed.clone(), item, headers => headers.clone(), hash };
-            self.one(&context, None, batch)?;
+            self.one(&context, None, arena_max, batch)?;
         }
         Ok(())
     }
 
     /// Appends one event. `body` is its data if the mapping has none.
-    fn one(&self, context: &Value, body: Option<&[u8]>, batch: &mut Batch) -> Result<(), InvalidEvent> {
+    /// `arena_max`: the most bytes that the events of the request may take together.
+    fn one(
+        &self,
+        context: &Value,
+        body: Option<&[u8]>,
+        arena_max: usize,
+        batch: &mut Batch,
+    ) -> Result<(), InvalidEvent> {
         let [kind, source, id, subject, time] = ATTRIBUTES.map(|name| self.render(name, context));
-        let (kind, source, id, subject, time) = (kind?, source?, id?, subject?, time?);
+        let (kind, source, id, subject) = (kind?, source?, id?, subject?);
         let source = if source.is_empty() { &self.source } else { &source };
         for (name, value) in [("type", &kind), ("id", &id)] {
             if value.is_empty() {
@@ -203,7 +216,11 @@ impl Mapper {
             (None, Some(body)) => compact(body).into_owned(),
             (None, None) => self.json("split", context.get_attr("item").unwrap_or_default())?,
         };
+        if batch.arena.len() + data.len() > arena_max {
+            return Err(InvalidEvent::TooLarge { bytes_max: arena_max });
+        }
         // A wrong time must not lose the event.
+        let time = time.unwrap_or_default();
         let time = if time.parse::<jiff::Timestamp>().is_ok() { &*time } else { "" };
         let attributes = Attributes { id: &id, source, kind: &kind, time, ..Attributes::EMPTY };
         batch.push(&PushedEvent { attributes, extensions: &[], subject: &subject, data: &data });

@@ -78,6 +78,15 @@ fn each_element_of_a_list_becomes_an_event() {
     assert_ne!(events[0]["id"], events[1]["id"]);
     let whole = Mapping { data: None, ..mapping.clone() };
     assert_eq!(mapped(&whole, body).unwrap()[0]["data"], json!({"name": "a", "status": "firing"}));
+    let receiver = "r".repeat(100_000);
+    let body = json!({"receiver": receiver, "alerts": [{}, {}, {}]}).to_string();
+    let thrice = Mapping {
+        data: Some("[item, body.receiver, body.receiver, body.receiver, body.receiver]".into()),
+        ..mapping.clone()
+    };
+    let error = mapped(&thrice, &body).unwrap_err();
+    assert!(error.contains("copy less of the body"), "{error}");
+    assert_eq!(mapped(&mapping, &body).unwrap().len(), 3);
     let error = mapped(&mapping, r#"{"alerts": [{}, {}, {}, {}]}"#).unwrap_err();
     assert!(error.contains("more than 3 events"), "{error}");
     assert_eq!(mapped(&mapping, r#"{"alerts": 3}"#).unwrap_err(), "`mapping.split` gives no list");
@@ -101,6 +110,8 @@ fn a_body_of_another_form_is_refused() {
 #[test]
 fn a_wrong_time_does_not_lose_the_event() {
     let mapping = Mapping { time: Some("{{ body.at }}".into()), ..mapping("t") };
+    assert_eq!(mapped(&mapping, r#"{"at": "yesterday"}"#).unwrap()[0]["time"], "1970-01-01T00:00:00Z");
+    let mapping = Mapping { time: Some("{{ body.at | rfc3339 }}".into()), ..mapping };
     assert_eq!(mapped(&mapping, r#"{"at": "yesterday"}"#).unwrap()[0]["time"], "1970-01-01T00:00:00Z");
 }
 

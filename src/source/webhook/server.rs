@@ -156,7 +156,7 @@ impl Server {
         // Find its events.
         let mut batch = self.push.batch();
         self.events(form, headers, &body, &mut batch).map_err(|invalid| match invalid {
-            InvalidEvent::TooMany { .. } => RefusedRequest::too_many(invalid),
+            InvalidEvent::TooMany { .. } | InvalidEvent::TooLarge { .. } => RefusedRequest::too_many(invalid),
             InvalidEvent::Wrong(_) => RefusedRequest::invalid(invalid),
         })?;
         if let Some(bucket) = &self.bucket {
