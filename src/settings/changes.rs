@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, ProcessorConfig, RouteConfig, SourceConfig};
 
-/// What a reload does with a part of the configuration.
+/// The effect of a reload on a part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReloadAction {

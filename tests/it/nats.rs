@@ -76,7 +76,7 @@ async fn events_are_messages_of_the_cloudevents_binding_and_copies_are_dropped()
     assert_eq!(data, json!({"Key": 0, "UserName": "root"}));
     // They came as one atomic batch.
     assert!(messages.iter().all(|message| message.headers.get("Nats-Batch-Id").is_some()));
-    // Whatever comes again is acknowledged and dropped: as a whole, in part, and alone.
+    // Copies are acknowledged and dropped: as a whole, in part, and alone.
     delivered(processor.deliver(&whole(&events)).await);
     delivered(processor.deliver(&request(&events, Selection::one(1), "")).await);
     let more = batch(&[SUBJECTS[0], SUBJECTS[1], SUBJECTS[2], "VmMigratedEvent"]);

@@ -188,7 +188,7 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever an event contains, the request has the structure of its template.
+    /// The request has the structure of its template, for every text in an event.
     #[test]
     fn no_value_changes_the_structure(text in any_text()) {
         let event = json!({"subject": text, "data": {"v": text}}).to_string();

@@ -153,7 +153,7 @@ fn fault_missing_directory_and_foreign_file_say_what_to_do() {
     assert_eq!(keys(&archive), created(&stack));
 }
 
-/// What logrotate does: move, then SIGHUP, or no signal.
+/// The steps of logrotate: move, then SIGHUP, or no signal.
 #[test]
 fn rotation_by_another_program_loses_no_event() {
     let folder = tempfile::tempdir().unwrap();
