@@ -146,7 +146,6 @@ impl FailedEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     pub waiting_events: usize,
-    pub events_under_way: usize,
     pub waiting_bytes: usize,
     pub requests_under_way: usize,
     pub breaker_open: bool,

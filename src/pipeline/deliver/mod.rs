@@ -280,7 +280,6 @@ impl DeliveryEngine {
     pub fn gauges(&self) -> Gauges {
         Gauges {
             waiting_events: self.lanes.events,
-            events_under_way: self.under_way.values().map(|request| request.events).sum(),
             waiting_bytes: self.lanes.bytes(),
             requests_under_way: self.under_way.len(),
             breaker_open: self.health.is_open(),
@@ -291,6 +290,11 @@ impl DeliveryEngine {
             refuses_all: self.health.is_blamed(),
             aside_events: self.lanes.asides(),
         }
+    }
+
+    /// Number of events in flight.
+    pub fn events_under_way(&self) -> usize {
+        self.under_way.values().map(|request| request.events).sum()
     }
 
     /// Shows each group of events in memory that waits or is in flight. Dead letters of this or

@@ -67,7 +67,7 @@ impl Driver {
         });
         // A vCenter's clock may run ahead by more than its offset was when it was last read.
         let age = oldest.map_or(0, |oldest| now_us().saturating_sub(oldest).max(0));
-        let memory_events = gauges.waiting_events + gauges.events_under_way;
+        let memory_events = gauges.waiting_events + self.engine.events_under_way();
         let metrics = &self.metrics.backlog;
         metrics.memory_events.set(memory_events as f64);
         metrics.memory_bytes.set(gauges.waiting_bytes as f64);
