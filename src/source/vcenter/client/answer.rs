@@ -3,10 +3,12 @@
 //! Small answers become an [`Element`] tree. Pages stay bytes: only their two ends are checked
 //! here, and the decoder reads the rest.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::error::CallError;
+use super::error::{CallError, Said};
 use super::transport::HttpAnswer;
 use crate::limits::CONTROL_BYTES_MAX;
 use vsphere::Wire;
@@ -27,7 +29,7 @@ pub(super) fn property_of(
         object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
     {
         let fault = Fault::new(missing.class.clone(), String::new());
-        return Err(CallError::Fault { method: "RetrievePropertiesEx", fault });
+        return Err(CallError::refused("RetrievePropertiesEx", &fault));
     }
     Ok(object
         .children("propSet")
@@ -46,22 +48,22 @@ pub(super) fn response(method: &'static str, wire: Wire, answer: &HttpAnswer) ->
             (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
                 match answer.body.first() == Some(&b'<') {
                     true => foreign(),
-                    false => CallError::Malformed { method, reason },
+                    false => malformed(method, reason),
                 }
             }),
-            (_, Some(fault)) => Err(CallError::Fault { method, fault }),
+            (_, Some(fault)) => Err(CallError::refused(method, &fault)),
             _ => Err(foreign()),
         };
     }
     let envelope = match Element::parse(&answer.body) {
         Ok(root) if root.name == "Envelope" => root,
         Err(reason) if status == 200 && is_envelope(&answer.body) => {
-            return Err(CallError::Malformed { method, reason });
+            return Err(malformed(method, reason));
         }
         _ => return Err(foreign()),
     };
     if let Some(fault) = Fault::of(&envelope) {
-        return Err(CallError::Fault { method, fault });
+        return Err(CallError::refused(method, &fault));
     }
     if status != 200 {
         return Err(foreign());
@@ -87,9 +89,9 @@ pub(super) fn soap_page(method: &'static str, answer: HttpAnswer) -> Result<Opti
         if body.len() > CONTROL_BYTES_MAX {
             return Err(CallError::foreign(method, answer.status.as_u16(), &body, false));
         }
-        let envelope = Element::parse(&body).map_err(|reason| CallError::Malformed { method, reason })?;
+        let envelope = Element::parse(&body).map_err(|reason| malformed(method, reason))?;
         if let Some(fault) = Fault::of(&envelope) {
-            return Err(CallError::Fault { method, fault });
+            return Err(CallError::refused(method, &fault));
         }
         let response = envelope.child("Body").and_then(|body| body.children.first());
         return match response {
@@ -118,7 +120,7 @@ pub(super) fn json_page(method: &'static str, answer: HttpAnswer) -> Result<Opti
         },
         _ if body.len() > CONTROL_BYTES_MAX => Err(CallError::foreign(method, status, &body, false)),
         _ => match json::fault(&body) {
-            Some(fault) => Err(CallError::Fault { method, fault }),
+            Some(fault) => Err(CallError::refused(method, &fault)),
             None => Err(CallError::foreign(method, status, &body, false)),
         },
     }
@@ -140,9 +142,9 @@ fn is_whole(body: &[u8]) -> bool {
 }
 
 fn cut(method: &'static str) -> CallError {
-    CallError::Lost { method, reason: "it ends before its last element is closed".to_string() }
+    CallError::Lost { method, reason: Said::new("it ends before its last element is closed") }
 }
 
-pub(super) fn malformed(method: &'static str, reason: &str) -> CallError {
-    CallError::Malformed { method, reason: reason.to_string() }
+pub(super) fn malformed(method: &'static str, reason: impl Display) -> CallError {
+    CallError::Malformed { method, reason: Said::new(reason) }
 }

@@ -159,7 +159,7 @@ impl Client {
             content
                 .child(name)
                 .and_then(MoRef::of)
-                .ok_or_else(|| malformed(method, &format!("no `{name}`: is this a vCenter?")))
+                .ok_or_else(|| malformed(method, format_args!("no `{name}`: is this a vCenter?")))
         };
         let about =
             content.child("about").ok_or_else(|| malformed(method, "no `about`: is this a vCenter?"))?;

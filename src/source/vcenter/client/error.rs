@@ -1,6 +1,7 @@
 //! The error of a call. Its variants differ by the reaction of the caller, above all by the
 //! question if the call can have had an effect. Its messages tell the operator what to do.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ pub enum CallError {
     #[error("{method}: no complete answer within {after:?}; the link to vCenter is too slow")]
     Endless { method: &'static str, after: Duration },
     /// It is unknown if the server carried out the call.
-    #[error("{method}: the answer was lost: {}", safe(.reason))]
-    Lost { method: &'static str, reason: String },
+    #[error("{method}: the answer was lost: {reason}")]
+    Lost { method: &'static str, reason: Said },
     /// The answer is not from vCenter: a proxy answered, or the address is not a vCenter's.
     #[error("{method}: HTTP {status} without an answer of the vSphere API{excerpt}; {advice}")]
     Foreign { method: &'static str, status: u16, excerpt: String, advice: &'static str },
@@ -39,24 +40,37 @@ pub enum CallError {
     #[error("{method}: the answer has more than {limit} bytes")]
     TooLarge { method: &'static str, limit: usize },
     /// The answer is from the API but is not valid.
-    #[error("{method}: the answer cannot be understood: {}", safe(.reason))]
-    Malformed { method: &'static str, reason: String },
+    #[error("{method}: the answer cannot be understood: {reason}")]
+    Malformed { method: &'static str, reason: Said },
     /// vCenter answered with a fault.
-    #[error("{method}: {}", safe(.fault))]
-    Fault { method: &'static str, fault: Fault },
+    #[error("{method}: {said}")]
+    Fault { method: &'static str, kind: FaultKind, said: Said },
 }
 
-/// The words of a server, safe to show. Every message passes through here, so that no call can
-/// forget it.
-fn safe(said: impl std::fmt::Display) -> String {
-    outside::display(said, REASON_BYTES_MAX)
+/// The words of a server, safe to show.
+///
+/// INVARIANT: no secret that was known when they arrived is in them. They are redacted at once,
+/// because a session's id is a secret only while its client lives, and an error may be shown later.
+#[derive(Debug)]
+pub struct Said(String);
+
+impl Said {
+    pub fn new(words: impl fmt::Display) -> Self {
+        Said(outside::display(words, REASON_BYTES_MAX))
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl CallError {
     /// The kind of the fault, if vCenter answered with one.
     pub fn fault(&self) -> Option<FaultKind> {
         match self {
-            CallError::Fault { fault, .. } => Some(fault.kind),
+            CallError::Fault { kind, .. } => Some(*kind),
             _ => None,
         }
     }
@@ -64,6 +78,11 @@ impl CallError {
     /// Returns true if the answer took too long. A smaller one may arrive in time.
     pub fn is_timeout(&self) -> bool {
         matches!(self, CallError::Timeout { .. } | CallError::Endless { .. })
+    }
+
+    /// The error of a call that vCenter answered with a fault.
+    pub fn refused(method: &'static str, fault: &Fault) -> Self {
+        CallError::Fault { method, kind: fault.kind, said: Said::new(fault) }
     }
 
     /// The error of a call to `host` that got no answer.
@@ -101,7 +120,7 @@ impl CallError {
         if error.is_parse() {
             reason += "; the port sent no HTTP answer: check it, and write `https://` in `address` if it speaks TLS";
         }
-        CallError::Lost { method, reason }
+        CallError::Lost { method, reason: Said::new(reason) }
     }
 
     /// The error of an answer that is not from the API. `secret` leaves its text out, since the
@@ -155,6 +174,28 @@ fn connect_reason(error: ConnectError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::Former;
+
+    #[test]
+    fn an_error_that_outlives_its_client_shows_no_session() {
+        let sessions = Former::default();
+        let session = sessions.keep("error-test-session");
+        let words = format!("no session {session}");
+        let fault = Fault::new("NotAuthenticated".into(), words.clone());
+        let errors = [
+            CallError::refused("Logout", &fault),
+            CallError::Lost { method: "Logout", reason: Said::new(&words) },
+            CallError::Malformed { method: "Logout", reason: Said::new(&words) },
+            CallError::foreign("Logout", 500, words.as_bytes(), false),
+        ];
+        drop((sessions, session));
+        // A new secret makes the process forget those that are gone.
+        let _other = Former::of(&["error-test-other".into()]);
+        for error in errors {
+            assert!(error.to_string().contains("no session …"), "{error}");
+            assert!(!format!("{error:?}").contains("error-test-session"), "{error:?}");
+        }
+    }
 
     #[test]
     fn an_excerpt_is_one_short_line_and_never_of_a_login() {

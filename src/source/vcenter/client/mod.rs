@@ -26,5 +26,5 @@ mod transport;
 mod tests;
 
 pub use calls::{Client, PageRead};
-pub use error::CallError;
+pub use error::{CallError, Said};
 pub use transport::Options;

@@ -41,7 +41,8 @@ use vsphere::Wire;
 use vsphere::api::MoRef;
 use vsphere::api::json::SESSION_HEADER;
 
-use super::error::CallError;
+use super::answer::malformed;
+use super::error::{CallError, Said};
 
 /// The address of a server and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,7 +277,7 @@ impl Transport {
             Some(other) => {
                 let reason =
                     format!("content encoding `{}`, which was not asked for", String::from_utf8_lossy(other));
-                return Err(CallError::Malformed { method, reason });
+                return Err(malformed(method, reason));
             }
         };
         // Read the body, and measure its silences.
@@ -442,7 +443,7 @@ impl Sink {
 fn unpack_error(method: &'static str, limit: usize, error: &std::io::Error) -> CallError {
     match error.kind() {
         std::io::ErrorKind::FileTooLarge => CallError::TooLarge { method, limit },
-        _ => CallError::Lost { method, reason: format!("gzip: {error}") },
+        _ => CallError::Lost { method, reason: Said::new(format_args!("gzip: {error}")) },
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::source::vcenter::client::CallError;
+use crate::source::vcenter::client::{CallError, Said};
 use vsphere::api::{EventFilterSpec, EventInfo, EventPosition, Fault, FaultKind, MoRef, format_us};
 use vsphere::{PageBody, Wire};
 
@@ -225,7 +225,7 @@ impl Fake {
                         excerpt: String::new(),
                         advice: "the vCenter's service is starting or down",
                     },
-                    _ => CallError::Lost { method, reason: "reset".to_string() },
+                    _ => CallError::Lost { method, reason: Said::new("reset") },
                 })
             }
         }
@@ -246,7 +246,7 @@ impl Fake {
         let takes = Duration::from_micros(bytes as u64 * 1_000_000 / rate);
         if takes > breaks_after && !holds {
             sleep(breaks_after).await;
-            return Err(CallError::Lost { method: "ReadNextEvents", reason: "reset".to_string() });
+            return Err(CallError::Lost { method: "ReadNextEvents", reason: Said::new("reset") });
         }
         sleep(takes).await;
         Ok(takes)
@@ -259,7 +259,7 @@ fn no_connection() -> CallError {
 
 pub fn fault(method: &'static str, kind: FaultKind) -> CallError {
     let fault = Fault { kind, class: format!("{kind:?}"), message: String::new() };
-    CallError::Fault { method, fault }
+    CallError::refused(method, &fault)
 }
 
 impl World {
