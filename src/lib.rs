@@ -20,8 +20,8 @@
 //! Dependencies point one way; `tests/it/tidy.rs` enforces it:
 //!
 //! ```text
-//! cli → app → admin → settings → pipeline → source | processor | state → cloudevents → net
-//!     → supervise → telemetry → config → event → outside → redact → memory, clock, limits
+//! cli → app → admin → settings → pipeline → source | processor | state → cluster → cloudevents
+//!     → net → supervise → telemetry → config → event → outside → redact → memory, clock, limits
 //! ```
 //!
 //! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.
@@ -31,6 +31,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod cloudevents;
+pub mod cluster;
 pub mod config;
 pub mod event;
 pub mod limits;

@@ -136,7 +136,7 @@ async fn credentials_are_a_user_or_a_key() {
     let Some(server) = NatsServer::start(&users) else { return };
     let with = |auth: Auth, credentials| NatsConfig { auth, credentials, ..settings(&server) };
     let user = |password: &str| Auth::Basic { username: "router".into(), password: Secret::inline(password) };
-    use event_router::processor::nats::settings::NatsKeys;
+    use event_router::cluster::settings::NatsKeys;
     let none = with(Auth::None, NatsKeys::None);
     check_failure(
         processor(&none).deliver(&whole(&batch(&SUBJECTS))).await,

@@ -25,6 +25,7 @@ const ORDER: &[&[&str]] = &[
     &["pipeline"],
     // These do not use one another.
     &["source", "processor", "state"],
+    &["cluster"],
     &["cloudevents"],
     &["net"],
     &["supervise"],

@@ -13,7 +13,6 @@
 //! inspected in [`stream`], never on the way of an event.
 
 mod answer;
-mod connection;
 mod message;
 mod publish;
 pub mod settings;
@@ -23,14 +22,15 @@ use async_nats::Client;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use self::connection::Connection;
 use self::message::EventMessage;
 use self::publish::{Fates, Partition};
 use self::settings::NatsConfig;
 use crate::cloudevents::Envelope;
+use crate::cluster::{Connection, LinkError};
 use crate::limits::{NATS_BATCH_EVENTS_MAX, NATS_DELIVERY_MAX, NATS_REQUEST_BYTES_MAX};
 use crate::memory::Permit;
 use crate::net::TlsError;
+use crate::processor::client::target_failure;
 use crate::processor::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
@@ -48,7 +48,7 @@ impl Nats {
     /// Reads the TLS files, and connects to nothing yet.
     pub fn new(settings: &NatsConfig, envelope: Envelope) -> Result<Self, TlsError> {
         let partitions = (0..settings.partitions).map(|_| Partition::default()).collect();
-        let connection = Connection::new(settings)?;
+        let connection = Connection::new(settings.link())?;
         Ok(Nats { settings: settings.clone(), envelope, connection, partitions })
     }
 
@@ -56,7 +56,7 @@ impl Nats {
         let until = Instant::now() + NATS_DELIVERY_MAX;
         let client = match self.connection.client().await {
             Ok(client) => client,
-            Err(failure) => return DeliveryOutcome::Failed(failure),
+            Err(error) => return DeliveryOutcome::Failed(error.into()),
         };
         let (messages, _share) = self.messages(request);
         let max_payload = client.max_payload();
@@ -102,6 +102,12 @@ impl Nats {
         until: Instant,
     ) -> Fates {
         partition.publish(&self.connection, client, &self.settings, group, until).await
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        target_failure(error.to_string())
     }
 }
 

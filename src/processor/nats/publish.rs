@@ -23,9 +23,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::answer::{self, Stored};
-use super::connection::Connection;
 use super::message::EventMessage;
 use super::settings::NatsConfig;
+use crate::cluster::Connection;
 use crate::limits::NATS_DELIVERY_MAX;
 use crate::processor::client::target_failure;
 use crate::processor::{Blame, Failure};

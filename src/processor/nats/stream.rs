@@ -12,8 +12,8 @@ use async_nats::jetstream::{self, Context, kv};
 use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use tokio::time::timeout;
 
-use super::connection::Connection;
 use super::settings::{NatsConfig, PartitionBy};
+use crate::cluster::Connection;
 use crate::config::declare::Words;
 use crate::limits::NATS_SYSTEM_WAIT;
 use crate::net::TlsError;
@@ -101,7 +101,7 @@ pub async fn make(settings: &NatsConfig, size: StreamSize) -> Result<Vec<String>
 
 /// Inspects the server, the streams and the bucket of `settings` over a connection of its own.
 pub async fn examine(settings: &NatsConfig) -> Result<StreamReport, Failure> {
-    let connection = Connection::new(settings).map_err(|error| cannot(settings, &error))?;
+    let connection = Connection::new(settings.link()).map_err(|error| cannot(settings, &error))?;
     inspect(settings, &connection).await
 }
 
@@ -145,7 +145,7 @@ pub(super) async fn inspect(settings: &NatsConfig, connection: &Connection) -> R
 }
 
 async fn connect(settings: &NatsConfig) -> Result<(Client, Context), Failure> {
-    let connection = Connection::new(settings).map_err(|error| cannot(settings, &error))?;
+    let connection = Connection::new(settings.link()).map_err(|error| cannot(settings, &error))?;
     let client = connection.client().await?;
     let context = jetstream::new(client.clone());
     Ok((client, context))

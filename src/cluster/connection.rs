@@ -13,57 +13,51 @@ use async_nats::{Auth as ServerAuth, AuthError, Client, ConnectErrorKind, Connec
 use nkeys::KeyPair;
 use tokio::sync::Mutex;
 
-use super::settings::{NatsConfig, NatsKeys};
+use super::settings::{LinkSettings, NatsKeys};
 use crate::config::Secret;
 use crate::net::settings::{Auth, ClientTls};
 use crate::net::{ServerKind, TlsError, client_config};
-use crate::processor::Failure;
-use crate::processor::client::target_failure;
 use crate::redact::Former;
 
+/// There is no connection; the text has the reason.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LinkError(String);
+
 /// Makes connections, and keeps the current one.
-pub(super) struct Connection {
-    servers: Vec<String>,
-    auth: Auth,
-    keys: NatsKeys,
+pub struct Connection {
+    settings: LinkSettings,
     /// The JWT and the seed in a file of `nsc`: the secret is the whole file, but a message could
     /// quote a part.
     parts: Former,
-    tls: ClientTls,
-    connect_timeout: Duration,
-    timeout: Duration,
     current: Mutex<Option<Client>>,
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("Connection").field("servers", &self.settings.servers).finish_non_exhaustive()
     }
 }
 
 impl Connection {
     /// Reads the TLS files, and connects to nothing yet.
-    pub fn new(settings: &NatsConfig) -> Result<Self, TlsError> {
+    pub fn new(settings: LinkSettings) -> Result<Self, TlsError> {
         client_config(&settings.tls, ServerKind::Target)?;
-        Ok(Connection {
-            servers: settings.servers.clone(),
-            auth: settings.auth.clone(),
-            keys: settings.credentials.clone(),
-            parts: Former::default(),
-            tls: settings.tls.clone(),
-            connect_timeout: settings.connect_timeout,
-            timeout: settings.timeout,
-            current: Mutex::new(None),
-        })
+        Ok(Connection { settings, parts: Former::default(), current: Mutex::new(None) })
     }
 
     /// The servers, for messages.
     pub fn target(&self) -> String {
-        self.servers.join(", ")
+        self.settings.servers.join(", ")
+    }
+
+    /// Time for an answer.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
     /// The current connection, or else a new one.
-    pub async fn client(&self) -> Result<Client, Failure> {
+    pub async fn client(&self) -> Result<Client, LinkError> {
         let mut current = self.current.lock().await;
         if let Some(client) = current.as_ref().filter(|client| client.connection_state() == State::Connected)
         {
@@ -79,11 +73,13 @@ impl Connection {
         *self.current.lock().await = None;
     }
 
-    async fn connect(&self) -> Result<Client, Failure> {
+    async fn connect(&self) -> Result<Client, LinkError> {
         let target = self.target();
-        let tls = client_config(&self.tls, ServerKind::Target)
-            .map_err(|error| target_failure(format!("{target}: {error}")))?;
-        let (auth, keys, parts) = (self.auth.clone(), self.keys.clone(), self.parts.clone());
+        let LinkSettings { servers, auth, keys, tls, timeout, connect_timeout } = self.settings.clone();
+        let needs_tls = tls != ClientTls::default();
+        let tls = client_config(&tls, ServerKind::Target)
+            .map_err(|error| LinkError(format!("{target}: {error}")))?;
+        let parts = self.parts.clone();
         let options = ConnectOptions::with_auth_callback(move |nonce| {
             let answer = credentials(&auth, &keys, &parts, &nonce);
             std::future::ready(answer)
@@ -92,14 +88,14 @@ impl Connection {
         let options = options
             .name("event-router")
             .tls_client_config(tls)
-            .require_tls(self.tls != ClientTls::default())
-            .connection_timeout(self.connect_timeout)
-            .request_timeout(Some(self.timeout))
-            .max_reconnects(self.servers.len())
+            .require_tls(needs_tls)
+            .connection_timeout(connect_timeout)
+            .request_timeout(Some(timeout))
+            .max_reconnects(servers.len())
             .ignore_discovered_servers();
         // A name may stand for many addresses, and the library tries each.
-        let whole = self.connect_timeout * u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
-        match tokio::time::timeout(whole, options.connect(&self.servers)).await {
+        let whole = connect_timeout * u32::try_from(servers.len()).unwrap_or(u32::MAX);
+        match tokio::time::timeout(whole, options.connect(&servers)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => {
                 let advice = match error.kind() {
@@ -109,9 +105,9 @@ impl Connection {
                     ConnectErrorKind::Tls => "; check `tls`",
                     _ => "",
                 };
-                Err(target_failure(format!("cannot connect to {target}: {}{advice}", causes(&error))))
+                Err(LinkError(format!("cannot connect to {target}: {}{advice}", causes(&error))))
             }
-            Err(_) => Err(target_failure(format!(
+            Err(_) => Err(LinkError(format!(
                 "cannot connect to {target}: none answered within {} ms",
                 whole.as_millis()
             ))),
