@@ -22,7 +22,7 @@ use crate::redact::Former;
 /// There is no connection; the text has the reason.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct LinkError(String);
+pub struct NotConnected(String);
 
 /// Makes connections, and keeps the current one.
 pub struct Connection {
@@ -57,7 +57,7 @@ impl Connection {
     }
 
     /// The current connection, or else a new one.
-    pub async fn client(&self) -> Result<Client, LinkError> {
+    pub async fn client(&self) -> Result<Client, NotConnected> {
         let mut current = self.current.lock().await;
         if let Some(client) = current.as_ref().filter(|client| client.connection_state() == State::Connected)
         {
@@ -73,12 +73,12 @@ impl Connection {
         *self.current.lock().await = None;
     }
 
-    async fn connect(&self) -> Result<Client, LinkError> {
+    async fn connect(&self) -> Result<Client, NotConnected> {
         let target = self.target();
         let LinkSettings { servers, auth, keys, tls, timeout, connect_timeout } = self.settings.clone();
         let needs_tls = tls != ClientTls::default();
         let tls = client_config(&tls, ServerKind::Target)
-            .map_err(|error| LinkError(format!("{target}: {error}")))?;
+            .map_err(|error| NotConnected(format!("{target}: {error}")))?;
         let parts = self.parts.clone();
         let options = ConnectOptions::with_auth_callback(move |nonce| {
             let answer = credentials(&auth, &keys, &parts, &nonce);
@@ -105,9 +105,9 @@ impl Connection {
                     ConnectErrorKind::Tls => "; check `tls`",
                     _ => "",
                 };
-                Err(LinkError(format!("cannot connect to {target}: {}{advice}", causes(&error))))
+                Err(NotConnected(format!("cannot connect to {target}: {}{advice}", causes(&error))))
             }
-            Err(_) => Err(LinkError(format!(
+            Err(_) => Err(NotConnected(format!(
                 "cannot connect to {target}: none answered within {} ms",
                 whole.as_millis()
             ))),

@@ -11,4 +11,4 @@
 pub mod connection;
 pub mod settings;
 
-pub use self::connection::{Connection, LinkError};
+pub use self::connection::{Connection, NotConnected};

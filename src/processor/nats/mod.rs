@@ -26,7 +26,7 @@ use self::message::EventMessage;
 use self::publish::{Fates, Partition};
 use self::settings::NatsConfig;
 use crate::cloudevents::Envelope;
-use crate::cluster::{Connection, LinkError};
+use crate::cluster::{Connection, NotConnected};
 use crate::limits::{NATS_BATCH_EVENTS_MAX, NATS_DELIVERY_MAX, NATS_REQUEST_BYTES_MAX};
 use crate::memory::Permit;
 use crate::net::TlsError;
@@ -105,8 +105,8 @@ impl Nats {
     }
 }
 
-impl From<LinkError> for Failure {
-    fn from(error: LinkError) -> Self {
+impl From<NotConnected> for Failure {
+    fn from(error: NotConnected) -> Self {
         target_failure(error.to_string())
     }
 }
