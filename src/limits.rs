@@ -318,6 +318,8 @@ pub const LISTING_BYTES_MAX: usize = 32 << 20;
 pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Rotated secrets of one client that are still redacted from the answers of targets.
 pub const FORMER_SECRETS_MAX: usize = 16;
+/// Problems of single functions that are named of one listing: 100 * some 300 bytes.
+pub const ODDITIES_MAX: usize = 100;
 /// Names of functions in one log line.
 pub const FUNCTIONS_NAMED_MAX: usize = 20;
 /// Wait between two attempts to read functions or rules for the first time.

@@ -16,6 +16,11 @@
 //! A `*` in a topic stands for any run of characters, including dots and the empty run: `Vm*`,
 //! `com.vmware.vc.HA.*`, `*`. Matching is case-sensitive, as in the appliance.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use vsphere::schema;
+
 /// The topics that select events by severity, in the order of [`crate::event::Severity::WORDS`].
 /// They are no names of events: a topic with a `*` never stands for them.
 pub const SEVERITY_TOPICS: [&str; 4] =
@@ -69,6 +74,18 @@ impl Topic {
         }
     }
 
+    /// Returns true if the topic selects the events of a class that vSphere's schema has.
+    pub fn selects_a_class(&self) -> bool {
+        static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+            let names = schema::classes().filter(|class| class.is_event).map(|class| class.name);
+            names.flat_map(|class| [class.to_owned(), dotted(class)]).collect()
+        });
+        match self {
+            Topic::Exact(exact) => NAMES.contains(&**exact),
+            Topic::Wildcard(parts) => NAMES.iter().any(|name| wildcard(parts, name)),
+        }
+    }
+
     /// Returns true if the topic selects an event with this name.
     pub fn matches(&self, name: &str) -> bool {
         match self {
@@ -118,6 +135,16 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(dotted(class), expected, "{class}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_selects_no_class_is_noticed() {
+        for topic in ["VmPoweredOnEvent", "vm.powered.on", "Vm*", "*", "drs.*", "EventEx"] {
+            assert!(Topic::parse(topic).selects_a_class(), "{topic}");
+        }
+        for topic in ["VmPoweredOn", "vmpoweredonevent", "Vm*X", "com.vmware.vc.HA.*"] {
+            assert!(!Topic::parse(topic).selects_a_class(), "{topic}");
         }
     }
 

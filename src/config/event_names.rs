@@ -74,12 +74,8 @@ fn meant(name: &str) -> Option<Option<&'static str>> {
     Some(class.or_else(|| nearest(bare, CLASSES.iter().map(|class| class.name))))
 }
 
-/// Advice about a topic, which is a name, perhaps with `*`. `matches` tells whether it selects the
-/// events of a class.
-pub fn topic_advice(topic: &str, mut matches: impl FnMut(&str) -> bool) -> Option<String> {
-    if CLASSES.iter().any(|class| matches(class.name)) {
-        return None;
-    }
+/// Advice about a topic that selects the events of no class. It is a name, perhaps with `*`.
+pub fn topic_advice(topic: &str) -> Option<String> {
     if !topic.contains('*') {
         return advice(topic);
     }
@@ -177,11 +173,12 @@ fn part_advice(topic: &str, condition: &Value) -> Option<String> {
     }
     let set = PatternSet::compile(Root::CloudEvent, &[(0, json!({ "subject": [condition] }))]).ok()?;
     let (mut matcher, mut matched) = (Arc::new(set).matcher(), Vec::new());
-    topic_advice(topic, |subject| {
+    let mut selects = |subject| {
         matched.clear();
         matcher.matches(&Event { subject, ..Event::default() }, &mut matched);
         !matched.is_empty()
-    })
+    };
+    if CLASSES.iter().any(|class| selects(class.name)) { None } else { topic_advice(topic) }
 }
 
 fn event_type(name: &str) -> Option<String> {

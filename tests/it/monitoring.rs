@@ -275,6 +275,12 @@ fn other_alerts_fire_on_their_series() {
         "EventRouterRestarts",
         labels("warning", json!({"part": "source"})),
     );
+    one(
+        "event_router_config_last_reload_successful",
+        "0x90",
+        "EventRouterReloadFailed",
+        labels("warning", json!({})),
+    );
     one("event_router_healthy", "0x90", "EventRouterUnhealthy", labels("critical", json!({})));
     let reads = ("event_router_source_events_total{source=\"vc\"}", "0+60x90");
     check(

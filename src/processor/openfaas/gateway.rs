@@ -1,13 +1,14 @@
 //! Reads the list of functions from a gateway: `/system/namespaces` and `/system/functions` of the
 //! OpenFaaS REST API.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, Uri};
 
+use super::oddities::Oddities;
 use super::topics::Function;
-use crate::cloudevents::topic::{SEVERITY_TOPICS, Topic, dotted};
+use crate::cloudevents::topic::{SEVERITY_TOPICS, Topic};
 use crate::config::event_names::topic_advice;
 use crate::limits::LISTING_BYTES_MAX;
 use crate::net::request;
@@ -34,7 +35,7 @@ struct Listed {
 pub async fn functions(
     client: &TargetClient,
     settings: &Settings,
-    oddities: &mut BTreeSet<String>,
+    oddities: &mut Oddities,
 ) -> Result<Vec<Function>, Failure> {
     let namespaces = match settings.namespaces.as_slice() {
         [] => namespaces(client, settings).await?,
@@ -69,7 +70,7 @@ async fn list(
     client: &TargetClient,
     settings: &Settings,
     namespace: Option<String>,
-    oddities: &mut BTreeSet<String>,
+    oddities: &mut Oddities,
 ) -> Result<Vec<Function>, Failure> {
     let query = namespace.as_ref().map(|name| format!("?namespace={}", encoded(name))).unwrap_or_default();
     let body = get(client, format!("{}/system/functions{query}", settings.gateway)).await?;
@@ -88,12 +89,14 @@ fn function(
     listed: Listed,
     suffix: &str,
     topic_annotation: &str,
-    oddities: &mut BTreeSet<String>,
+    oddities: &mut Oddities,
 ) -> Option<Function> {
     let name = format!("{}{suffix}", listed.name);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if listed.name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-        oddities.insert(format!("the name {name:?} has characters that a URL cannot contain; it is ignored"));
+        oddities.look(|| {
+            Some(format!("the name {name:?} has characters that a URL cannot contain; it is ignored"))
+        });
         return None;
     }
     let annotations = listed.annotations.unwrap_or_default();
@@ -101,19 +104,19 @@ fn function(
         value if value.eq_ignore_ascii_case("true") => Some(true),
         value if value.eq_ignore_ascii_case("false") => Some(false),
         value => {
-            oddities.insert(format!(
-                "{name}: annotation `async` is {value:?}, neither `true` nor `false`; it is ignored"
-            ));
+            oddities.look(|| {
+                Some(format!(
+                    "{name}: annotation `async` is {value:?}, neither `true` nor `false`; it is ignored"
+                ))
+            });
             None
         }
     });
     let list = annotations.get(topic_annotation).map_or("", |list| list);
     let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     for entry in entries.filter(|entry| !SEVERITY_TOPICS.contains(entry)) {
-        let topic = Topic::parse(entry);
-        let matches = |class: &str| topic.matches(class) || topic.matches(&dotted(class));
-        if let Some(advice) = topic_advice(entry, matches) {
-            oddities.insert(format!("{name}: the topic {advice}"));
+        if !Topic::parse(entry).selects_a_class() {
+            oddities.look(|| topic_advice(entry).map(|advice| format!("{name}: the topic {advice}")));
         }
     }
     let topics = Topic::list(list).collect();

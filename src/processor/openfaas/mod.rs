@@ -15,6 +15,7 @@
 //! gateway's 202, which means that the call is in the gateway's queue, not that the function ran.
 
 mod gateway;
+mod oddities;
 mod selector;
 pub mod settings;
 pub mod topics;
@@ -31,6 +32,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Mutex, watch};
 
 pub use gateway::ASYNC_ANNOTATION;
+use oddities::Oddities;
 use topics::{Catalog, Change, TopicMap};
 
 use super::refresh::{self, Registry};
@@ -78,7 +80,7 @@ struct Listing {
     /// Time of the last request for a listing, whatever the answer.
     asked: Option<Instant>,
     /// Problems of single functions that were logged already.
-    oddities: BTreeSet<String>,
+    oddities: Oddities,
 }
 
 impl OpenFaas {
@@ -124,7 +126,7 @@ impl OpenFaas {
 
     async fn refresh_in(&self, listing: &mut Listing) -> Result<(), Failure> {
         listing.asked = Some(Instant::now());
-        let mut oddities = BTreeSet::new();
+        let mut oddities = Oddities::default();
         let listed = gateway::functions(&self.gateway, &self.settings, &mut oddities).await?;
         if !self.envelope.options().extensions.needs_severity() {
             let asking = listed.iter().filter(|function| function.names_severity());
@@ -133,7 +135,7 @@ impl OpenFaas {
                 format!("{name}: a topic names a severity, which the router reads only with `extensions: {{severity: true}}`")
             }));
         }
-        for oddity in oddities.difference(&listing.oddities) {
+        for oddity in oddities.since(&listing.oddities) {
             tracing::warn!(gateway = self.gateway.target(), oddity, "the gateway lists an odd function");
         }
         listing.oddities = oddities;
@@ -257,14 +259,14 @@ impl OpenFaas {
     }
 
     async fn reach(&self) -> Result<String, Failure> {
-        let mut oddities = BTreeSet::new();
+        let mut oddities = Oddities::default();
         let functions = gateway::functions(&self.gateway, &self.settings, &mut oddities).await?;
         let with_topics = functions.iter().filter(|function| !function.topics.is_empty()).count();
         let (target, annotation) = (self.gateway.target(), &self.settings.topic_annotation);
         Ok(format!(
             "{target} has {} functions, {with_topics} with the annotation `{annotation}`{}",
             functions.len(),
-            oddities.iter().map(|oddity| format!("; {oddity}")).collect::<String>()
+            oddities.since(&Oddities::default()).map(|oddity| format!("; {oddity}")).collect::<String>()
         ))
     }
 }
