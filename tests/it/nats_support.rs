@@ -30,13 +30,19 @@ pub struct NatsServer {
 impl NatsServer {
     /// A server with `more` in its configuration. `None` where the program is missing and may be.
     pub fn start(more: &str) -> Option<Self> {
-        let program = peer("nats-server")?;
+        peer("nats-server")?;
         let (address, folder) = (free_address(), tempfile::tempdir().expect("a folder"));
         let config = format!(
             "listen: \"{address}\"\njetstream {{ store_dir: {:?}, sync_interval: always }}\n{more}\n",
             folder.path().join("data"),
         );
         std::fs::write(folder.path().join("nats.conf"), config).expect("write the server's configuration");
+        Self::start_in(folder, address)
+    }
+
+    /// A server with the configuration `nats.conf` of `folder`, in which it listens on `address`.
+    pub fn start_in(folder: TempDir, address: SocketAddr) -> Option<Self> {
+        let program = peer("nats-server")?;
         let process = spawn(&program, &folder);
         let mut server = NatsServer { program, address, folder, process };
         server.wait_ready();

@@ -147,6 +147,11 @@ impl RouterConfig {
         self
     }
 
+    /// Sets a field of a processor.
+    pub fn set_processor(self, name: &str, field: &str, value: impl Into<Value>) -> Self {
+        self.change_processor(name, |processor| processor.set(field, value))
+    }
+
     #[track_caller]
     pub fn change_processor(mut self, name: &str, change: impl FnOnce(Section) -> Section) -> Self {
         let processor = self.processors.iter_mut().find(|processor| processor.is_named(name));
