@@ -225,6 +225,7 @@ impl Core {
                 Leaving::Events(ordered) => ordered,
                 Leaving::Poison(poison) => {
                     counts.events += 1;
+                    flow.inbox_row = poison.row.unwrap_or(flow.inbox_row);
                     flow.settle.register(&poison.batch, &[(self.poison, Selection::one(0))]);
                     outputs.push(Output::Poison { destination: self.poison, poison });
                     continue;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::core::POISON;
 use super::parse::{Content, Parsed, Poison};
 use super::seen::Seen;
 use crate::event::{Batch, Identity, Record, Selection, SourceInfo};
@@ -134,7 +135,10 @@ impl Order {
                 else {
                     return false;
                 };
-                replays.push((kept, destinations));
+                // An event that a former run could not decode was routed nowhere.
+                if !destinations.iter().any(|name| &**name == POISON) {
+                    replays.push((kept, destinations));
+                }
             }
             record.seq = *next_seq;
             *next_seq += 1;
@@ -156,9 +160,21 @@ impl Order {
                 record.created_us,
                 raw,
             );
+            if let Some(row) = poison.row {
+                record.identity = Identity::of_inbox(row, 0);
+                record.created_us = record.identity.minute_us();
+            }
             // An event that was seen before a restart may be missing from the dead letters. Then it
             // still has to go there.
-            let owed = self.unsettled.remove(&record.identity).is_some();
+            let owed = match poison.row {
+                None => self.unsettled.remove(&record.identity).is_some(),
+                // The letter stands for every event of the row.
+                Some(row) => {
+                    let before = self.unsettled.len();
+                    self.unsettled.retain(|identity, _| identity.inbox_row() != row);
+                    self.unsettled.len() < before
+                }
+            };
             if !self.seen.insert(record.identity) && !owed {
                 output.duplicates += 1;
                 return;
@@ -315,6 +331,21 @@ mod tests {
         assert_eq!((keys(&behind), behind.dropped), (vec![], 1));
         assert_eq!(keys(&order.step(again(3, &[(1, 1), (2, 2)]))), [2]);
         assert_eq!(keys(&order.step(again(4, &[(3, 3)]))), [3], "dropped is not seen");
+    }
+
+    /// Its former run stopped before the dead letter was stored.
+    #[test]
+    fn an_event_that_can_be_decoded_at_last_is_routed_as_a_new_one() {
+        let mut order = Order::default();
+        let first = order.step(parsed(0, &[(1, 1), (2, 2)]));
+        let identities: Vec<_> =
+            batches(&first).flat_map(|o| o.batch.records.iter().map(|r| r.identity)).collect();
+        let owed = [POISON, "fn"].map(|name| vec![Arc::from(name)]);
+        let mut order =
+            Order::restore(std::mem::take(order.seen()), identities.into_iter().zip(owed).collect());
+        let again = order.step(parsed(0, &[(1, 1), (2, 2)]));
+        let replays: Vec<_> = batches(&again).flat_map(|o| o.replays.clone()).collect();
+        assert_eq!((keys(&again), replays), (vec![1, 2], vec![(1, vec![Arc::from("fn")])]));
     }
 
     #[test]

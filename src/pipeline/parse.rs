@@ -5,7 +5,8 @@
 //!
 //! A page that cannot be decoded for its characters is repaired. Any other is reported to its
 //! source, which reads it again in halves. An event that cannot be decoded on its own arrives as
-//! poison, and becomes a dead letter.
+//! poison, and becomes a dead letter. So does a damaged row of an inbox. A row of a newer release
+//! waits for that release: it ends its reading, so no later row passes it.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use crate::event::{Batch, Record, SourceInfo, Span};
 use crate::memory::Permit;
 use crate::source::{Page, PageFacts, PageForm, Verdict, Wire};
+use crate::state::codec::CodecError;
 use crate::state::inbox;
 use vsphere::decode::repair::repair;
 use vsphere::decode::salvage::{self, Broken, created_us};
@@ -44,8 +46,11 @@ pub enum Content {
 /// An undecodable event, kept with its raw bytes as a dead letter.
 #[derive(Debug)]
 pub struct Poison {
+    /// One record whose raw bytes are the event.
     pub batch: Batch,
     pub reason: String,
+    /// Set if the bytes are a row of an inbox: its number. The one letter stands for all its events.
+    pub row: Option<i64>,
 }
 
 /// Counts of the decoder, for the metrics.
@@ -74,7 +79,7 @@ impl Parse {
         let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
         if let Some(reason) = poison {
             let PageForm::Vsphere(wire) = form else {
-                unreachable!("a row of the inbox was decoded before it was stored")
+                unreachable!("the decoder finds a damaged row of an inbox itself")
             };
             let (raw, created_us) = (Span::new(0, body.len()), created_us(wire, &body));
             let records = vec![Record { raw, created_us, ..Record::default() }];
@@ -87,30 +92,18 @@ impl Parse {
             let facts = PageFacts { events: 1, ..PageFacts::default() };
             // A source that has ended does not need the verdict.
             let _ = verdicts.send(Verdict { page: number, found: Ok(facts), broken: Vec::new() });
-            let content = Content::Poison(Poison { batch, reason });
+            let content = Content::Poison(Poison { batch, reason, row: None });
             return (Parsed { source, number, reading, content }, counts);
         }
         let (wire, salvages) = match form {
             PageForm::Vsphere(wire) => (wire, false),
             PageForm::Salvage(wire) => (wire, true),
             PageForm::Inbox { row } => {
-                let content = match inbox::batch(&source, number, row, &body) {
-                    Ok(mut batch) => {
-                        counts.events = batch.records.len();
-                        permit.resize(batch.size());
-                        batch.permit = permit;
-                        Content::Events(batch)
-                    }
-                    Err(error) => {
-                        let reason = format!("row {row} of the inbox: {error}");
-                        Content::Unreadable(DecodeError { offset: 0, reason })
-                    }
-                };
-                let found = match &content {
-                    Content::Unreadable(error) => Err(error.clone()),
-                    _ => Ok(PageFacts { events: counts.events, ..PageFacts::default() }),
-                };
-                let _ = verdicts.send(Verdict { page: number, found, broken: Vec::new() });
+                let (content, found, broken) = inbox_row(&source, number, row, body, permit);
+                if let Content::Events(batch) = &content {
+                    counts.events = batch.records.len();
+                }
+                let _ = verdicts.send(Verdict { page: number, found, broken });
                 return (Parsed { source, number, reading, content }, counts);
             }
         };
@@ -144,6 +137,38 @@ impl Parse {
         let _ = verdicts.send(Verdict { page: number, found: Ok(facts), broken });
         (Parsed { source, number, reading, content: Content::Events(batch) }, counts)
     }
+}
+
+/// Decodes a row of an inbox. Also returns the verdict: the facts, and the row itself if it is
+/// damaged.
+fn inbox_row(
+    source: &Arc<SourceInfo>,
+    number: u64,
+    row: i64,
+    body: Bytes,
+    mut permit: Permit,
+) -> (Content, Result<PageFacts, DecodeError>, Vec<Broken>) {
+    let error = match inbox::batch(source, number, row, &body) {
+        Ok(mut batch) => {
+            permit.resize(batch.size());
+            batch.permit = permit;
+            let facts = PageFacts { events: batch.records.len(), ..PageFacts::default() };
+            return (Content::Events(batch), Ok(facts), Vec::new());
+        }
+        Err(error) => error,
+    };
+    let reason = format!("row {row} of the inbox: {error}");
+    let failed = DecodeError { offset: 0, reason: reason.clone() };
+    if let CodecError::Newer(_) = error {
+        return (Content::Unreadable(failed.clone()), Err(failed), Vec::new());
+    }
+    let broken = vec![Broken { range: 0..body.len(), error: failed }];
+    let records = vec![Record { raw: Span::new(0, body.len()), ..Record::default() }];
+    let mut batch = Batch { raw_page: body, ..Batch::new(Arc::clone(source), number, Vec::new(), records) };
+    permit.resize(batch.size());
+    batch.permit = permit;
+    let facts = PageFacts { events: 1, ..PageFacts::default() };
+    (Content::Poison(Poison { batch, reason, row: Some(row) }), Ok(facts), broken)
 }
 
 /// A page, and the memory that decoding it may take.
@@ -290,5 +315,22 @@ mod tests {
         // A wrong character in the key would give the event another id.
         let (content, counted, _) = step(whole(), body("2\u{1}", "text"));
         assert!(matches!(content, Content::Unreadable(_)) && counted == 0, "{content:?}");
+    }
+    /// The sender of a row's events cannot be asked again.
+    #[test]
+    fn a_damaged_row_becomes_a_dead_letter_and_a_row_of_a_newer_release_waits() {
+        let step = |blob: Vec<u8>| {
+            let page = page(PageForm::Inbox { row: 7 }, blob.into(), Permit::default());
+            Parse::default().step(page).0.content
+        };
+        let row = crate::state::codec::seal(b"", 0);
+        let mut damaged = row.clone();
+        damaged[9] ^= 1;
+        let Content::Poison(poison) = step(damaged.clone()) else { panic!("it is passed over") };
+        assert_eq!((poison.row, &poison.batch.raw_page[..]), (Some(7), &damaged[..]));
+        assert!(poison.reason.contains("row 7 of the inbox"), "{}", poison.reason);
+        let mut newer = row;
+        newer[2] = u8::MAX;
+        assert!(matches!(step(newer), Content::Unreadable(_)));
     }
 }

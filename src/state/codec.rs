@@ -232,7 +232,9 @@ pub fn memory_bytes(blob: &[u8]) -> u64 {
     let word = |at: usize| {
         blob.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
     };
-    u64::from(word(8)) * size_of::<Record>() as u64 + u64::from(word(12))
+    // A damaged header may have any numbers.
+    let (events, bytes) = (word(8).min(BATCH_EVENTS_MAX as u32), word(12).min(BLOB_BYTES_MAX as u32));
+    u64::from(events) * size_of::<Record>() as u64 + u64::from(bytes)
 }
 
 /// Decodes a blob. `source.index` of the batch is [`UNKNOWN_SOURCE`]. The events have the indices

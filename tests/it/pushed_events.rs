@@ -162,10 +162,16 @@ impl Run {
 
     /// Reads the inbox from `row` on.
     async fn read_from(&mut self, dir: &Path, row: i64) {
+        self.read_damaged(dir, row, |_| false).await;
+    }
+
+    /// Reads the inbox from `row` on. The rows that `is_damaged` selects arrive with a wrong byte.
+    async fn read_damaged(&mut self, dir: &Path, row: i64, is_damaged: impl Fn(i64) -> bool) {
         let (intake, start) = &self.hooks;
         let rows =
             StoreReader::open(dir).unwrap().peek(&inbox::spool_of("hooks"), row - 1, u64::MAX).unwrap();
-        for row in rows {
+        for mut row in rows {
+            row.blob[9] ^= u8::from(is_damaged(row.row));
             let (verdicts, _kept) = mpsc::unbounded_channel();
             let page = Page {
                 source: Arc::clone(&start.info),
@@ -363,4 +369,24 @@ async fn a_pushed_event_becomes_a_dead_letter_and_is_replayed_as_it_came() {
     ids.sort_by_key(|id| id.parse::<u32>().unwrap());
     assert_eq!(ids, all(1..=9));
     assert!(run.stop().await);
+}
+
+/// The senders cannot be asked again, so its bytes are kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_decoded_becomes_a_dead_letter_before_the_checkpoint_passes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [every, pushes] = targets();
+    let mut run = Run::start(dir.path(), [&every, &pushes]).await;
+    let first = run.accept(1..=3).await;
+    run.accept(4..=6).await;
+    run.accept(7..=9).await;
+    run.read_damaged(dir.path(), first, |row| row != first + 1).await;
+    assert!(run.stop().await);
+    assert_eq!(every.ids(), all(4..=6));
+    let reader = StoreReader::open(dir.path()).unwrap();
+    let letters = reader.dead_letters(&DeadLetterFilter::default()).unwrap();
+    let reasons: Vec<_> = letters.iter().map(|letter| (letter.is_raw, &letter.facts.reason)).collect();
+    assert_eq!(letters.len(), 2, "{reasons:?}");
+    assert!(reasons.iter().all(|(is_raw, reason)| *is_raw && reason.contains("of the inbox")), "{reasons:?}");
+    assert!(!reader.spools().unwrap().contains_key(&inbox::spool_of("hooks")), "no row waits any more");
 }

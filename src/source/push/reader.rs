@@ -1,16 +1,18 @@
 //! The reader: reads the rows of the inbox in order, and hands them to the decode threads.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::Push;
-use crate::clock;
-use crate::limits::{INBOX_LOOK_INTERVAL, INBOX_READ_BYTES, PUSH_REST, ROOM_WAIT_TOLD};
+use crate::limits::{INBOX_LOOK_INTERVAL, INBOX_READ_BYTES, PUSH_REST, REASON_BYTES_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
 use crate::source::{InboxRow, Page, PageForm, SourceState, Start, Verdict};
+use crate::{clock, outside};
+use vsphere::decode::salvage::Broken;
 
 /// The place of the reader, which outlives a panic.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ impl Push {
     /// Reads until the pipeline is gone. `written` has the last row that was written.
     pub(super) async fn read(&self, start: &Start, mut written: watch::Receiver<i64>) {
         self.ready.clone().await;
+        // A row that ends the reading holds back all later ones.
+        let reading = self.intake.numbering().next_reading.fetch_add(1, Relaxed);
         let (verdicts, mut decoded) = mpsc::unbounded_channel();
         loop {
             written.borrow_and_update();
@@ -44,7 +48,7 @@ impl Push {
             for row in read.rows {
                 permit.resize(permit.bytes().saturating_sub(row.memory_bytes));
                 let share = self.intake.take(row.memory_bytes);
-                if !self.push(start, row, share, &verdicts).await {
+                if !self.push(start, reading, row, share, &verdicts).await {
                     return;
                 }
             }
@@ -80,6 +84,7 @@ impl Push {
     async fn push(
         &self,
         start: &Start,
+        reading: u64,
         row: InboxRow,
         permit: Permit,
         verdicts: &mpsc::UnboundedSender<Verdict>,
@@ -89,7 +94,7 @@ impl Push {
         let page = Page {
             source: Arc::clone(&start.info),
             number,
-            reading: None,
+            reading: Some(reading),
             produced_us: clock::now_us(),
             form: PageForm::Inbox { row: row.row },
             body: row.blob,
@@ -105,10 +110,14 @@ impl Push {
         true
     }
 
-    /// Looks at the decoder's verdicts. A row that was stored and cannot be decoded is a defect of
-    /// the store: it must not be skipped, so the process ends.
+    /// Looks at the decoder's verdicts. A damaged row becomes a dead letter. A row of a newer release
+    /// must not be skipped, so the process ends. Returns false then.
     fn verdicts(&self, decoded: &mut mpsc::UnboundedReceiver<Verdict>) -> bool {
         while let Ok(verdict) = decoded.try_recv() {
+            for Broken { range, error } in verdict.broken {
+                let reason = outside::display(error, REASON_BYTES_MAX);
+                tracing::error!(source = %self.name(), bytes = range.len(), %reason, "a row of the inbox cannot be decoded; it becomes a dead letter");
+            }
             if let Err(error) = verdict.found {
                 self.inbox.fail(format!("source `{}`: {error}", self.name()));
                 return false;
