@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use super::event::InvalidEvent;
 use super::json::compact;
 use super::settings::Mapping;
+use super::values;
 use crate::config::format::TextFormat;
 use crate::event::{Attributes, Batch, PushedEvent};
 use crate::limits::{
@@ -172,8 +173,7 @@ impl Mapper {
         // Within the memory that the request is charged with.
         let arena_max = batch.arena.len()
             + body.len().saturating_mul(WEBHOOK_MAPPED_GROWTH).max(WEBHOOK_MAPPED_BYTES_MIN);
-        let parsed: Value =
-            serde_json::from_slice(body).map_err(|error| InvalidEvent::json("the body", &error))?;
+        let parsed = values::parse(body).map_err(|error| InvalidEvent::json("the body", &error))?;
         let headers = if self.has_headers { shown_headers(headers) } else { Value::UNDEFINED };
         let hash = hex(&Sha256::digest(body));
         let Some(split) = &self.split else {

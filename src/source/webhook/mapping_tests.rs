@@ -61,6 +61,22 @@ fn the_same_body_gives_the_same_id() {
     assert_eq!(one["source"], "/webhooks/hooks");
 }
 
+/// The ids differ in digits that a float does not have.
+#[test]
+fn long_integers_give_different_ids() {
+    let mapping = Mapping {
+        id: "{{ item.seq }}".into(),
+        split: Some("body".into()),
+        data: Some("[item.seq]".into()),
+        ..mapping("t")
+    };
+    let events =
+        mapped(&mapping, r#"[{"seq": 18446744073709551617}, {"seq": 18446744073709551618}]"#).unwrap();
+    assert_eq!(events[0]["id"], "18446744073709551617");
+    assert_eq!(events[1]["id"], "18446744073709551618");
+    assert_eq!(events[0]["data"], serde_json::from_str::<Json>("[18446744073709551617]").unwrap());
+}
+
 #[test]
 fn each_element_of_a_list_becomes_an_event() {
     let mapping = Mapping {

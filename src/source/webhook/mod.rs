@@ -18,6 +18,7 @@ mod rate;
 mod server;
 pub mod settings;
 mod signature;
+mod values;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
