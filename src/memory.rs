@@ -112,6 +112,13 @@ impl Permit {
         Budget { ledger: Arc::clone(ledger) }.take(bytes)
     }
 
+    /// Adds another share of the same budget to this one.
+    pub fn join(&mut self, mut other: Permit) {
+        let same = self.ledger.as_ref().zip(other.ledger.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        debug_assert!(same, "shares of two budgets stay apart");
+        self.units += std::mem::take(&mut other.units);
+    }
+
     /// Returns true if this is a share of a budget, even of no bytes.
     pub fn has_budget(&self) -> bool {
         self.ledger.is_some()
@@ -161,6 +168,18 @@ mod tests {
         assert_eq!(budget.used(), 32 << 10);
         permit.resize(8 << 10);
         assert_eq!(budget.used(), 8 << 10);
+        drop(permit);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn joined_shares_are_given_back_together() {
+        let budget = Budget::new(64 << 10);
+        let mut permit = budget.take(0);
+        permit.join(budget.reserve(8 << 10).await);
+        permit.join(budget.reserve(4 << 10).await);
+        assert_eq!((permit.bytes(), budget.used()), (12 << 10, 12 << 10));
+        permit.resize(2 << 10);
         drop(permit);
         assert_eq!(budget.used(), 0);
     }

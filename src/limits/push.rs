@@ -33,9 +33,17 @@ pub const PUSH_DEDUP_MEMORY_SHARE: usize = 4;
 
 /// Share of the memory budget that requests in progress may take: one part in eight.
 pub const WEBHOOK_MEMORY_SHARE: usize = 8;
-/// Bytes of memory for a request, as a multiple of its body: the body, its events in a batch, their
-/// copy in a group, and the group compressed.
-pub const WEBHOOK_BODY_COPIES: usize = 4;
+/// Share of that memory that one request may take before its signature is checked: one part in
+/// four. One larger body at a time may pass it.
+pub const WEBHOOK_REQUEST_SHARE: usize = 4;
+/// Bytes of memory for a header beside its name and value: a hash, two handles of 40 bytes, and a
+/// slot of a table.
+pub const WEBHOOK_HEADER_BYTES: usize = 128;
+/// Bytes of memory for the events of a request, as a multiple of their size: a batch, its copy in a
+/// group, and the group compressed.
+pub const WEBHOOK_EVENT_COPIES: usize = 3;
+/// Bytes of memory for a request, as a multiple of its body: the body and the copies of its events.
+pub const WEBHOOK_BODY_COPIES: usize = 1 + WEBHOOK_EVENT_COPIES;
 /// The same for a body that a mapping reads. A parsed JSON value of short members takes up to 16
 /// times its text twice over: as a tree, and as a value of a template.
 pub const WEBHOOK_MAPPED_COPIES: usize = 32;

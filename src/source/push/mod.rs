@@ -59,11 +59,20 @@ pub struct Push {
     place: Mutex<ReaderPlace>,
 }
 
+/// The memory that a request takes until its events are durable.
+#[derive(Debug, Default)]
+pub struct RequestShare {
+    /// The share of the source's own budget.
+    pub source: Permit,
+    /// The share of the global budget.
+    pub global: Permit,
+}
+
 /// Events of one request on their way to the inbox.
 pub(super) struct PushedRequest {
     pub batch: Batch,
-    /// The share of memory that the request takes.
-    pub permit: Permit,
+    /// It stays with the events when the client goes.
+    pub share: RequestShare,
     pub answer: oneshot::Sender<Result<(), InboxFull>>,
 }
 
@@ -84,15 +93,22 @@ pub enum NotAccepted {
 }
 
 impl PushHandle {
+    /// A handle, and the receiver of its requests.
+    #[cfg(test)]
+    pub(super) fn testing(info: Arc<SourceInfo>) -> (Self, mpsc::Receiver<PushedRequest>) {
+        let (requests, requested) = mpsc::channel(PUSH_REQUESTS_QUEUED_MAX);
+        (PushHandle { info, requests }, requested)
+    }
+
     /// An empty batch of this source, for the events of a request.
     pub fn batch(&self) -> Batch {
         Batch::new(Arc::clone(&self.info), 0, Vec::new(), Vec::new())
     }
 
     /// Makes all events of `batch` durable, except copies of earlier ones. Returns when they are.
-    pub async fn accept(&self, batch: Batch, permit: Permit) -> Result<(), NotAccepted> {
+    pub async fn accept(&self, batch: Batch, share: RequestShare) -> Result<(), NotAccepted> {
         let (answer, answered) = oneshot::channel();
-        let request = PushedRequest { batch, permit, answer };
+        let request = PushedRequest { batch, share, answer };
         self.requests.send(request).await.map_err(|_| NotAccepted::Stopping)?;
         answered.await.map_err(|_| NotAccepted::Stopping)?.map_err(NotAccepted::Full)
     }

@@ -4,14 +4,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::group::RequestGroup;
 use super::window::IdWindow;
-use super::{Push, PushedRequest};
+use super::{Push, PushedRequest, RequestShare};
 use crate::clock;
 use crate::limits::{PUSH_DEDUP_ID_BYTES, PUSH_DEDUP_MEMORY_SHARE};
-use crate::memory::Permit;
 use crate::source::{InboxAppend, InboxFull};
 
 /// A request of a group: the way to its answer, and its share of memory.
-type Waiting = (oneshot::Sender<Result<(), InboxFull>>, Permit);
+type Waiting = (oneshot::Sender<Result<(), InboxFull>>, RequestShare);
 
 impl Push {
     /// Writes until the last [`PushHandle`](super::PushHandle) is gone. `durable` tells the last
@@ -32,15 +31,15 @@ impl Push {
                 Some(request) => Some(request),
                 None => requests.recv().await,
             };
-            let Some(PushedRequest { batch, permit, answer }) = first else { return };
-            let (mut group, mut waiting) = (RequestGroup::begin(batch, &window), vec![(answer, permit)]);
+            let Some(PushedRequest { batch, share, answer }) = first else { return };
+            let (mut group, mut waiting) = (RequestGroup::begin(batch, &window), vec![(answer, share)]);
             while let Ok(request) = requests.try_recv() {
                 if !group.has_room(&request.batch) {
                     next = Some(request);
                     break;
                 }
                 group.add(&request.batch, &window);
-                waiting.push((request.answer, request.permit));
+                waiting.push((request.answer, request.share));
             }
             // Make it durable.
             let (ids, duplicates) = (group.new_ids(), group.duplicates());
@@ -74,7 +73,7 @@ fn window_bytes(ids: usize, budget: usize) -> usize {
 }
 
 fn answer_all(waiting: Vec<Waiting>, result: &Result<(), InboxFull>) {
-    for (answer, _permit) in waiting {
+    for (answer, _share) in waiting {
         // A client that is gone repeats its request.
         let _ = answer.send(result.clone());
     }

@@ -15,6 +15,7 @@ mod json;
 mod kind;
 mod mapping;
 mod rate;
+mod room;
 mod server;
 pub mod settings;
 mod signature;
@@ -30,6 +31,7 @@ use tokio::time::sleep;
 
 use self::mapping::Mapper;
 use self::rate::EventBucket;
+use self::room::RequestRoom;
 use self::server::Server;
 use self::settings::Webhook;
 use self::signature::Signatures;
@@ -108,7 +110,7 @@ impl WebhookSource {
             mapper,
             bucket: self.settings.rate.map(|rate| EventBucket::new(rate, Instant::now())),
             status: Arc::clone(&self.push.status),
-            budget: server::budget(&intake),
+            room: RequestRoom::new(intake.budget_bytes()),
             intake,
             push,
             stop: stop.clone(),

@@ -1,11 +1,11 @@
 //! The requests of a webhook source, from head to answer.
 //!
 //! ```text
-//! path, method ─► credentials ─► rate ─► memory ─► body ─► signature ─► events ─► inbox ─► 202
+//! path, method ─► credentials ─► rate ─► body ─► signature ─► events ─► inbox ─► 202
 //! ```
 //!
-//! Cheap checks come first. Nothing is read from a client without credentials, and no body without
-//! a share of the memory.
+//! Cheap checks come first. Nothing is read from a client without credentials, and the memory of a
+//! request is charged as it arrives ([`room`](super::room)).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,21 +13,17 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::answer::RefusedRequest;
 use super::event::{self, InvalidEvent};
 use super::mapping::Mapper;
 use super::rate::EventBucket;
+use super::room::RequestRoom;
 use super::settings::Webhook;
 use super::signature::Signatures;
 use crate::event::Batch;
-use crate::limits::{
-    WEBHOOK_BODY_COPIES, WEBHOOK_BODY_TIMEOUT, WEBHOOK_MAPPED_COPIES, WEBHOOK_MEMORY_SHARE, WEBHOOK_ROOM_WAIT,
-};
-use crate::memory::{Budget, Permit};
+use crate::limits::{WEBHOOK_BODY_COPIES, WEBHOOK_MAPPED_COPIES};
 use crate::net::listener::Guard;
 use crate::source::Intake;
 use crate::source::push::{NotAccepted, PushHandle, PushStatus};
@@ -43,9 +39,7 @@ pub(super) struct Server {
     pub bucket: Option<EventBucket>,
     pub status: Arc<PushStatus>,
     pub intake: Intake,
-    /// The memory of requests in progress: a share of the global budget, so that undelivered events
-    /// cannot keep requests out, nor requests fill the memory.
-    pub budget: Budget,
+    pub room: RequestRoom,
     pub push: PushHandle,
     pub stop: watch::Receiver<bool>,
     pub refused_lines: Mutex<Paced>,
@@ -58,11 +52,6 @@ enum RequestForm {
     Batched,
     Binary,
     Mapped,
-}
-
-/// The budget of requests in progress.
-pub(super) fn budget(intake: &Intake) -> Budget {
-    Budget::new(intake.budget_bytes() / WEBHOOK_MEMORY_SHARE)
 }
 
 /// Answers a request.
@@ -144,21 +133,23 @@ impl Server {
             return Err(RefusedRequest::rate(wait));
         }
         // Read the body.
-        let copies = if form == RequestForm::Mapped { WEBHOOK_MAPPED_COPIES } else { WEBHOOK_BODY_COPIES };
-        let expected = length.map_or(bytes_max, |length| length as usize);
-        let permit = self.room(expected.saturating_mul(copies)).await?;
-        let body = read(body, bytes_max).await?;
+        let mut memory = self.room.begin(headers).await?;
+        let body = memory.read(body, bytes_max, length).await?;
         if let Some(signatures) = &self.signatures
             && !signatures.admit(headers, &body)
         {
             return Err(self.wrong_signature());
         }
         // Find its events.
+        let copies = if form == RequestForm::Mapped { WEBHOOK_MAPPED_COPIES } else { WEBHOOK_BODY_COPIES };
+        memory.charge(&self.intake, body.len().saturating_mul(copies));
         let mut batch = self.push.batch();
         self.events(form, headers, &body, &mut batch).map_err(|invalid| match invalid {
             InvalidEvent::TooMany { .. } | InvalidEvent::TooLarge { .. } => RefusedRequest::too_many(invalid),
             InvalidEvent::Wrong(_) => RefusedRequest::invalid(invalid),
         })?;
+        drop(body);
+        let share = memory.into_share(&batch);
         if let Some(bucket) = &self.bucket {
             bucket.take(batch.records.len(), Instant::now());
         }
@@ -166,10 +157,7 @@ impl Server {
             return Ok(());
         }
         // Make them durable.
-        let (own, global) = permit;
-        drop(body);
-        let accepted = self.push.accept(batch, global).await;
-        drop(own);
+        let accepted = self.push.accept(batch, share).await;
         accepted.map_err(|reason| match reason {
             NotAccepted::Full(full) => RefusedRequest::no_room(full),
             NotAccepted::Stopping => RefusedRequest::stopping(),
@@ -213,28 +201,12 @@ impl Server {
             (RequestForm::Binary | RequestForm::Mapped, _) => event::binary(headers, body, batch),
         }
     }
-
-    /// Waits for room in memory, for a short time.
-    async fn room(&self, bytes: usize) -> Result<(Permit, Permit), RefusedRequest> {
-        let own = timeout(WEBHOOK_ROOM_WAIT, self.budget.reserve(bytes)).await;
-        let own = own
-            .map_err(|_| RefusedRequest::no_room("too many requests are in progress; send it again later"))?;
-        // A request that is larger than the share has it alone. The global budget is charged with
-        // all of it, without waiting.
-        let global = self.intake.take(bytes);
-        Ok((own, global))
-    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Reads a body of at most `bytes_max`.
-async fn read(body: Body, bytes_max: usize) -> Result<bytes::Bytes, RefusedRequest> {
-    match timeout(WEBHOOK_BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RefusedRequest::too_large(bytes_max)),
-        Ok(Err(_)) | Err(_) => Err(RefusedRequest::incomplete()),
-    }
-}
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
