@@ -49,7 +49,7 @@ pub struct Poison {
     /// One record whose raw bytes are the event.
     pub batch: Batch,
     pub reason: String,
-    /// Set if the bytes are a row of an inbox: its number. The one letter stands for all its events.
+    /// Set if the bytes are a row of an inbox: its number. The letter stands for all its events.
     pub row: Option<i64>,
 }
 

@@ -79,8 +79,8 @@ pub enum PageForm {
 pub struct Verdict {
     pub page: u64,
     pub found: Result<PageFacts, vsphere::DecodeError>,
-    /// Of [`PageForm::Salvage`]: the events that cannot be decoded. Of [`PageForm::Inbox`]: the row,
-    /// if it is damaged.
+    /// Of [`PageForm::Salvage`]: the events that cannot be decoded. Of [`PageForm::Inbox`]: the
+    /// row, if it is damaged.
     pub broken: Vec<Broken>,
 }
 

@@ -110,8 +110,8 @@ impl Push {
         true
     }
 
-    /// Looks at the decoder's verdicts. A damaged row becomes a dead letter. A row of a newer release
-    /// must not be skipped, so the process ends. Returns false then.
+    /// Looks at the decoder's verdicts. A damaged row becomes a dead letter. A row of a newer
+    /// release must not be skipped, so the process ends. Returns false then.
     fn verdicts(&self, decoded: &mut mpsc::UnboundedReceiver<Verdict>) -> bool {
         while let Ok(verdict) = decoded.try_recv() {
             for Broken { range, error } in verdict.broken {

@@ -1,8 +1,8 @@
 //! JSON as values of templates, with every digit of its integers.
 //!
-//! serde_json reads an integer beyond 64 bits as a float, and different ones become equal. The id of
-//! an event may be such a number, and an event whose id is known is dropped. So the numbers are read
-//! a second time, from the text:
+//! serde_json reads an integer beyond 64 bits as a float, and different ones become equal. The id
+//! of an event may be such a number, and an event whose id is known is dropped. So the numbers are
+//! read a second time, from the text:
 //!
 //! ```text
 //! text       {"seq": 18446744073709551617, "part": 1.5}
