@@ -10,13 +10,13 @@ mod backlog;
 mod commands;
 mod connections;
 mod lanes;
-mod leases;
 mod logs;
 mod processors;
 mod push;
 mod reload;
 mod seen;
 mod text;
+mod view;
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ pub use backlog::*;
 pub use commands::*;
 pub use connections::*;
 pub use lanes::*;
-pub use leases::*;
 pub use logs::*;
 pub use processors::*;
 pub use push::*;
 pub use reload::*;
 pub use seen::*;
 pub use text::*;
+pub use view::*;
 
 /// Events that one `ReadNextEvents` asks for: the highest number that vCenter accepts (vSphere API
 /// reference, EventHistoryCollector).

@@ -13,6 +13,11 @@
 //!   {"replayTo": {"filter": {FILTER}, "destination": "…"}}  ─►  the same
 //!   {"drop": {FILTER}}    ─►  {"dropped": 12}
 //!                             {"done": null}
+//!   {"status": null}      ─►  {"status": {…}}, see `model/shape.rs`
+//!                             {"done": null}
+//!   {"eventTypes": {…}}   ─►  {"eventType": {…}} for each type, {"done": null}
+//!   {"recentEvents": {…}} ─►  {"recentEvent": {…}} for each event, {"done": null}
+//!   {"plot": {…}}         ─►  {"plot": [{…}, …]}, {"done": null}
 //!   {"reload": {…}}       ─►  {"reloaded": [{"action": "changed", "part": "…"}, …]}
 //!                             {"done": null}
 //!                             or {"invalid": "…"}, {"done": null}
@@ -37,6 +42,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::model::{EventTypeStatus, Model, Overview, PlotPoint, RecentEventStatus};
 use crate::limits::{
     CONTROL_CONNECTIONS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_TIMEOUT, CONTROL_RETRY,
 };
@@ -64,6 +70,22 @@ pub enum ControlRequest {
     Drop(DeadLetterFilter),
     /// Apply another configuration, or say what that would change.
     Reload(ReloadWhat),
+    /// Tell the state of everything.
+    Status,
+    /// List the event types that were seen, of one source or of all.
+    EventTypes { source: Option<String>, samples: bool },
+    /// Show the most recent events, of one source or of all, the latest first.
+    RecentEvents { source: Option<String>, limit: usize },
+    /// Show the plot of a source or of a destination.
+    Plot(PlotOf),
+}
+
+/// The owner of a plot, by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PlotOf {
+    Source(String),
+    Destination(String),
 }
 
 /// The configuration of a reload.
@@ -103,6 +125,11 @@ pub enum ControlAnswer {
     Reloaded(Changes),
     /// The errors of a configuration. Nothing has changed.
     Invalid(String),
+    Status(Box<Overview>),
+    EventType(Box<EventTypeStatus>),
+    RecentEvent(Box<RecentEventStatus>),
+    /// The oldest point first.
+    Plot(Vec<PlotPoint>),
     Done,
     Error(String),
 }
@@ -142,6 +169,7 @@ fn socket_path(dir: &Path, name: &str) -> io::Result<SocketPath> {
 struct Orders {
     letters: DeadLetters,
     reloads: mpsc::Sender<ReloadRequest>,
+    model: Model,
 }
 
 /// The router's side of the socket. Dropping it ends every connection and removes the socket.
@@ -160,13 +188,14 @@ impl ControlSocket {
         dir: &Path,
         letters: DeadLetters,
         reloads: mpsc::Sender<ReloadRequest>,
+        model: Model,
         supervisor: &Supervisor,
     ) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
         let listener =
             bind(dir).map_err(|cause| ControlError::Socket { doing: "open", path: path.clone(), cause })?;
         let listener = Arc::new(listener);
-        let orders = Orders { letters, reloads };
+        let orders = Orders { letters, reloads, model };
         let life = move || {
             let (listener, orders) = (Arc::clone(&listener), orders.clone());
             async move {
@@ -241,7 +270,8 @@ async fn accept(listener: &UnixListener, orders: Orders) {
 /// Serves one connection: reads the request, carries it out, writes the answers as they come.
 async fn serve(stream: UnixStream, orders: Orders) {
     let (read, mut write) = stream.into_split();
-    // Unbounded is safe: the replays' own budget bounds the answers in it.
+    // Unbounded is safe: the replays' own budget bounds the answers in it, and the model's bounds
+    // those about event types and events.
     let (answers, mut lines) = mpsc::unbounded_channel();
     // This future owns the sender, so that the writer below ends after the last answer.
     let answer = async move {
@@ -282,7 +312,7 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<ControlReque
 
 async fn carry_out(
     request: ControlRequest,
-    Orders { letters, reloads }: &Orders,
+    Orders { letters, reloads, model }: &Orders,
     answers: &mpsc::UnboundedSender<ControlAnswer>,
 ) -> Result<(), String> {
     match request {
@@ -300,6 +330,29 @@ async fn carry_out(
             let dropped = letters.remove(&filter).await.map_err(|error| error.to_string())?;
             tracing::warn!(which = %filter, dropped, "dropped dead letters on request");
             let _ = answers.send(ControlAnswer::Dropped(dropped));
+            Ok(())
+        }
+        ControlRequest::Status => {
+            let _ = answers.send(ControlAnswer::Status(Box::new(model.overview())));
+            Ok(())
+        }
+        ControlRequest::EventTypes { source, samples } => {
+            for counted in model.event_types(source.as_deref(), samples) {
+                let _ = answers.send(ControlAnswer::EventType(Box::new(counted)));
+            }
+            Ok(())
+        }
+        ControlRequest::RecentEvents { source, limit } => {
+            for event in model.recent_events(source.as_deref(), limit) {
+                let _ = answers.send(ControlAnswer::RecentEvent(Box::new(event)));
+            }
+            Ok(())
+        }
+        ControlRequest::Plot(of) => {
+            let _ = answers.send(ControlAnswer::Plot(match of {
+                PlotOf::Source(name) => model.source_points(&name),
+                PlotOf::Destination(name) => model.destination_points(&name),
+            }));
             Ok(())
         }
         ControlRequest::Reload(what) => {

@@ -6,39 +6,41 @@
 //! ```text
 //! /healthz  open      200 while no part of the router has failed or is stalled
 //! /readyz   open      200 once every source made its first attempt; JSON with each source's state,
-//!                     and the processors that could not read their functions or rules yet
+//!                     and the processors that could not read their functions or rules yet;
+//!                     with `?strict=1` 503 while any source is down
 //! /metrics  guarded   Prometheus text
 //! /stats    guarded   the old router's JSON page
 //! ```
 
 pub mod control;
+pub mod model;
 mod stats;
 mod view;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router as Routes, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::stats::{Began, Stats};
+use self::model::{Model, Overview, SourceStatus};
+use self::stats::Stats;
 pub use self::view::View;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, REASON_BYTES_MAX};
 use crate::net::listener::{
     self, AuthError, Guard, ListenerTls, ListenerTlsError, Serving, listener_tls, serve,
 };
 use crate::outside;
-use crate::pipeline::undecided::RegistryState;
 use crate::settings::Admin;
-use crate::source::{Counter, SourceReport, SourceState};
-use crate::supervise::{Part, PartKind, ProcessHealth, Supervisor};
+use crate::source::Counter;
+use crate::supervise::{Part, PartKind, ProcessHealth};
 use crate::telemetry::metrics as names;
 
 /// The admin listener cannot start.
@@ -52,18 +54,13 @@ pub enum AdminError {
     Tls(#[from] ListenerTlsError),
 }
 
-/// The reason why a processor is undecided.
-const UNKNOWN: &str = "it could not read its functions or rules yet; its events wait";
-
 /// Its clients are a scraper, the checks of a load balancer, and a few people.
 const SERVING: Serving = Serving { name: "admin", connections_max: ADMIN_CONNECTIONS_MAX, streams_max: 8 };
 
 /// The data that the pages are made of.
 struct AdminState {
-    view: watch::Receiver<View>,
-    began: Began,
+    model: Model,
     prometheus: PrometheusHandle,
-    supervisor: Supervisor,
 }
 
 /// A bound listener. It is bound before the sources start, so that a port in use stops the start.
@@ -95,14 +92,9 @@ impl Listener {
     }
 
     /// Serves until the process ends.
-    pub async fn serve(
-        self,
-        view: watch::Receiver<View>,
-        prometheus: PrometheusHandle,
-        supervisor: Supervisor,
-    ) {
-        let watched = supervisor.clone();
-        let shared = Arc::new(AdminState { began: Began::now(), view, prometheus, supervisor: watched });
+    pub async fn serve(self, model: Model, prometheus: PrometheusHandle) {
+        let supervisor = model.supervisor().clone();
+        let shared = Arc::new(AdminState { model, prometheus });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
@@ -126,7 +118,7 @@ impl Listener {
 /// Healthy means that no part of the router has failed or is stalled. A vCenter or target that is
 /// down does not count: a restart would not bring it back.
 async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
-    let trouble = match shared.supervisor.health() {
+    let trouble = match shared.model.supervisor().health() {
         ProcessHealth::Healthy => return (StatusCode::OK, "ok\n").into_response(),
         ProcessHealth::Stalled(parts) => format!("no progress: {}\n", parts.join(", ")),
         ProcessHealth::Failed(reason) => format!("{}\n", outside::text(&reason, REASON_BYTES_MAX)),
@@ -135,53 +127,47 @@ async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
 }
 
 /// Ready means that every source made its first attempt. A failed attempt counts, so that one dead
-/// vCenter of many does not take the appliance out of service.
-async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
-    let view = shared.view.borrow().clone();
-    let reports = view.sources.iter().map(|(name, source)| (name, source.report()));
-    let mut ready = true;
-    let sources: Vec<_> = reports
-        .map(|(name, report)| {
-            ready &= report.first_attempt_done;
-            json!({"name": name, "state": report.state.as_str(), "reason": reason(&report)})
-        })
-        .collect();
-    // A gateway that is away does not count either, since its events wait on disk.
-    let config = &view.config;
-    let undecided = config.processors.iter().enumerate().filter_map(|(at, processor)| {
-        let reason = match view.registries.get(view.registry_slots[at]) {
-            RegistryState::Live => return None,
-            RegistryState::Unknown => UNKNOWN,
-            RegistryState::Moving => "events that waited for its functions or rules are being moved",
-        };
-        Some(json!({"name": processor.name, "state": "undecided", "reason": reason}))
-    });
-    let processors: Vec<_> = undecided.collect();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"ready": ready, "sources": sources, "processors": processors}).to_string();
-    (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+/// vCenter of many does not take the appliance out of service. With `?strict=1`, every source must
+/// also be up.
+async fn readyz(State(shared): State<Arc<AdminState>>, RawQuery(query): RawQuery) -> Response {
+    let (is_ready, body) = readiness(&shared.model.overview(), is_strict(query.as_deref()));
+    let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-/// The reason why a source does not read.
-fn reason(report: &SourceReport) -> Option<String> {
-    match &report.state {
-        SourceState::Failed(reason) => Some(outside::text(reason, REASON_BYTES_MAX)),
-        _ if report.is_held_up => Some("undelivered events fill the memory budget".to_owned()),
-        _ => None,
-    }
+/// Returns true if the query asks for the strict form.
+fn is_strict(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|pair| matches!(pair, "strict" | "strict=1" | "strict=true"))
+}
+
+/// The answer of `/readyz`.
+fn readiness(overview: &Overview, strict: bool) -> (bool, Value) {
+    let is_ready = overview.ready && (!strict || overview.sources.iter().all(|source| source.up));
+    let source = |source: &SourceStatus| {
+        // A state that needs no attention has no reason.
+        let reason = source.why.as_ref().filter(|_| source.urgency.needs_attention());
+        json!({"name": source.name, "state": source.state, "reason": reason})
+    };
+    let sources: Vec<_> = overview.sources.iter().map(source).collect();
+    // A gateway that is away does not count, since its events wait on disk.
+    let undecided = overview.processors.iter().filter(|processor| processor.undecided);
+    let processors: Vec<_> = undecided
+        .map(|processor| json!({"name": processor.name, "state": "undecided", "reason": processor.why}))
+        .collect();
+    (is_ready, json!({"ready": is_ready, "sources": sources, "processors": processors}))
 }
 
 async fn metrics(State(shared): State<Arc<AdminState>>) -> Response {
-    let is_healthy = shared.supervisor.health() == ProcessHealth::Healthy;
+    let is_healthy = shared.model.supervisor().health() == ProcessHealth::Healthy;
     metrics::gauge!(names::HEALTHY).set(f64::from(u8::from(is_healthy)));
-    collect(&shared.view.borrow().clone());
+    collect(&shared.model.view());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], names::page(&shared.prometheus)).into_response()
 }
 
 async fn old_stats(State(shared): State<Arc<AdminState>>) -> Response {
     (
         [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-        Stats::new(shared.view.borrow().clone(), shared.began).page(),
+        Stats::new(shared.model.view(), shared.model.began()).page(),
     )
         .into_response()
 }
@@ -203,5 +189,27 @@ fn collect(view: &View) {
             }
             .absolute(value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_strict_form_minds_a_source_that_is_down() {
+        let source = |up| SourceStatus { up, first_attempt_done: true, ..SourceStatus::default() };
+        let check = |ready, up, query: Option<&str>, expected| {
+            let overview = Overview { ready, sources: vec![source(true), source(up)], ..Overview::default() };
+            let (is_ready, body) = readiness(&overview, is_strict(query));
+            assert_eq!((is_ready, &body["ready"]), (expected, &json!(expected)), "{query:?}");
+        };
+        check(true, true, None, true);
+        check(true, false, None, true);
+        check(true, false, Some("strict=0"), true);
+        check(true, false, Some("strict=1"), false);
+        check(true, false, Some("a=b&strict"), false);
+        check(true, true, Some("strict=1"), true);
+        check(false, true, None, false);
     }
 }

@@ -17,12 +17,11 @@
 //! it always was. Where a configuration has several of a kind, each entry has its own name.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::View;
+use super::model::Began;
 use crate::limits::REASON_BYTES_MAX;
 use crate::outside;
 use crate::processor::counted::Tally;
@@ -35,19 +34,6 @@ pub(super) struct Stats {
     sources: Vec<(String, String)>,
     processors: Vec<(String, String)>,
     began: Began,
-}
-
-/// The start of the listener.
-#[derive(Clone, Copy)]
-pub(super) struct Began {
-    at: Instant,
-    time: Timestamp,
-}
-
-impl Began {
-    pub fn now() -> Self {
-        Began { at: Instant::now(), time: Timestamp::now() }
-    }
 }
 
 impl Stats {

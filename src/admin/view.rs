@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::memory::Budget;
+use crate::pipeline::observe::Observations;
 use crate::pipeline::undecided::Registries;
+use crate::processor::Processor;
 use crate::processor::counted::Invocations;
 use crate::settings::Config;
 use crate::source::Observed;
@@ -21,4 +24,9 @@ pub struct View {
     pub registries: Arc<Registries>,
     /// The place of each processor in `registries`, by processor index.
     pub registry_slots: Arc<[usize]>,
+    /// By processor index.
+    pub processors: Arc<[Arc<dyn Processor>]>,
+    pub observations: Observations,
+    /// The memory for events.
+    pub budget: Budget,
 }

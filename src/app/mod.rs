@@ -292,6 +292,9 @@ fn view_of(
         invocations: processors.invocations.clone().into(),
         registries: pipeline.registries(),
         registry_slots: config.processors.iter().map(slot).collect(),
+        processors: processors.all.clone().into(),
+        observations: pipeline.observations(),
+        budget: pipeline.budget().clone(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The command line: one file per command.
 //!
 //! Exit codes: 0 success, 1 failure (the message names the cause), 2 wrong arguments or
-//! configuration, 3 stopped with unsettled events, which the next start reads again.
+//! configuration, 3 stopped with unsettled events, which the next start reads again, 4 something
+//! needs attention (only `status`).
 
 /// Writes a line to standard output. Unlike `println!`, it does not panic if the reader is gone or
 /// the disk is full.
@@ -34,6 +35,7 @@ mod run;
 mod schema;
 mod spool;
 mod state;
+mod status;
 mod table;
 
 use std::io::{self, Write};
@@ -75,6 +77,7 @@ const FIRST_STEPS: &str = concat!(
     "  event-router init                            write a configuration from a few questions
   event-router check --connect --config F      check the file, and connect to everything in it
   event-router run --config F                  route events
+  event-router status --config F               show what runs, and what is wrong
   event-router reload --config F               apply the changed file to the running router
   event-router emit --config F --type VmPoweredOnEvent
                                                send a test event to the functions
@@ -84,7 +87,8 @@ F is a file in the native format or in a format of the old router. The old route
 (`-config F`) also works. `event-router schema` prints every key of the native format.
 
 Exit codes: 0 success; 1 failure, the message names the cause; 2 wrong arguments or configuration;
-3 stopped with undelivered events, which the next start delivers."
+3 stopped with undelivered events, which the next start delivers; 4 something needs attention
+(only `status`)."
 );
 
 /// Read the event streams of vCenters and deliver every event as a CloudEvent, at least once and
@@ -136,6 +140,7 @@ enum Command {
     Check(check::CheckArgs),
     Reload(reload::ReloadArgs),
     Health(health::HealthArgs),
+    Status(status::StatusArgs),
     /// List, show, replay or drop dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -186,6 +191,7 @@ enum Exit {
     Failed = 1,
     Usage = 2,
     Unsettled = 3,
+    Attention = 4,
 }
 
 /// Parses the arguments of the process and runs the command.
@@ -209,6 +215,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Dlq(command) => dlq::run(&command),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args),
         Command::Events(events::EventsCommand::List(args)) => events::list(&args),

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::reloads::{Reloads, RunOverrides};
 use super::{ConfigArgs, Exit, LogArgs};
 use crate::admin::control::{ControlClient, ControlSocket};
+use crate::admin::model::Model;
 use crate::admin::{AdminError, Listener};
 use crate::app::Router;
 use crate::settings::{self, Config, Log, LogFormat, StateLocation};
@@ -100,17 +101,19 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
         };
         let config = Arc::new(config);
         let (mut reloads, requests) = Reloads::new(file.to_owned(), overrides, runtime.handle().clone());
-        let (mut router, control) = {
+        let (mut router, control, model) = {
             let _within = runtime.enter();
             let router = Router::start(Arc::clone(&config))?;
             supervise::watch(router.supervisor(), ServiceManager::from_env())?;
+            let model = Model::start(router.view(), router.supervisor().clone());
             let control = ControlSocket::serve(
                 router.state_dir(),
                 router.dead_letters(),
                 requests,
+                model.clone(),
                 router.supervisor(),
             )?;
-            (router, control)
+            (router, control, model)
         };
         let supervisor = router.supervisor().clone();
         let mut failed = supervisor.failed();
@@ -128,7 +131,7 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
             "event router started"
         );
         if let Some(listener) = listener {
-            tokio::spawn(listener.serve(router.view(), prometheus, supervisor.clone()));
+            tokio::spawn(listener.serve(model, prometheus));
         }
         // Wait for a signal, or the failure of a part.
         let mut terminate = signal(SignalKind::terminate())?;

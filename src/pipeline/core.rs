@@ -29,7 +29,7 @@ use super::route::Route;
 use super::seen::Seen;
 use super::settle::Settle;
 use super::undecided::{UndecidedGauges, UndecidedJob, UndecidedReply};
-use crate::event::{Identity, Selection, SourceInfo, minute_of};
+use crate::event::{Batch, Identity, Selection, SourceInfo, minute_of};
 use crate::limits::SEEN_HELD_MAX;
 use crate::processor::BatchSlice;
 use crate::source::{BeginError, Found, Progress, Start};
@@ -42,6 +42,8 @@ pub const POISON: &str = "(unreadable)";
 /// An instruction that follows from a page.
 #[derive(Debug)]
 pub enum Output {
+    /// Events that were read for the first time, before they are offered.
+    Read(Arc<Batch>),
     /// Events for a destination, in order.
     Offer { destination: DestinationId, slice: BatchSlice },
     /// An event to store as a dead letter with its raw bytes. Then it is settled for `destination`.
@@ -239,6 +241,7 @@ impl Core {
             let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
             flow.settle.register(&ordered.batch, &routed.all);
             let batch = Arc::new(ordered.batch);
+            outputs.push(Output::Read(Arc::clone(&batch)));
             for (destination, selection) in routed.all {
                 let slice = BatchSlice { batch: Arc::clone(&batch), selection };
                 // While a processor is undecided, all of its events take the same way, also those

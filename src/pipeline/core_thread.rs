@@ -26,6 +26,7 @@ use super::refusals::{Attempt, Outbox};
 use super::reload::{Preparation, Retiring};
 use super::replay::Ended;
 use super::settings::Settings;
+use super::sources::SourceTable;
 use super::undecided::Registries;
 use super::undecided::task::UndecidedReports;
 use super::upkeep::DeadLetterUpkeep;
@@ -202,6 +203,7 @@ impl CoreThread {
                 Output::Offer { destination, slice } => {
                     self.mailbox(destination).send(DriverMessage::Offer(slice));
                 }
+                Output::Read(batch) => self.shared.observations.read(&batch, now_us()),
                 Output::Poison { destination, poison } => {
                     self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
                 }
@@ -256,7 +258,7 @@ impl CoreThread {
             return;
         }
         let writes = self.core.checkpoints();
-        writes.iter().for_each(show_position);
+        writes.iter().for_each(|write| show_position(&self.shared.sources, write));
         if writes.is_empty() {
             return;
         }
@@ -386,9 +388,12 @@ impl CoreThread {
         self.started += 1;
         self.count_destinations();
         self.upkeep.add(&destination.name);
+        let metrics = DestinationMetrics::new(&destination.name);
+        let observed = self.shared.observations.destination(&destination.name, &metrics);
         let driver = Driver {
             id,
-            metrics: DestinationMetrics::new(&destination.name),
+            metrics,
+            observed,
             name: destination.name,
             engine,
             processor,
@@ -429,7 +434,10 @@ impl CoreThread {
 }
 
 /// Shows the position in a checkpoint.
-fn show_position(write: &CheckpointWrite) {
+fn show_position(sources: &SourceTable, write: &CheckpointWrite) {
+    if let Some(at) = sources.index_of(&write.source) {
+        sources.metrics(at).resume_us.store(write.resume_us, Ordering::Relaxed);
+    }
     let resume = write.resume_us as f64 / 1e6;
     metrics::gauge!(names::CHECKPOINT_AGE, "source" => write.source.clone()).set(resume);
 }

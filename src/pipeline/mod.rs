@@ -17,6 +17,7 @@ mod driver;
 pub mod enrich;
 mod inbox;
 pub mod level;
+pub mod observe;
 pub mod order;
 pub mod parse;
 mod refusals;

@@ -338,7 +338,9 @@ impl CoreThread {
                 }
             }
         }
-        self.core.route_mut().0.set_rules(change.rules);
+        let route = self.core.route_mut().0;
+        route.set_rules(change.rules);
+        self.shared.observations.set_routes(route.observed());
         // Drivers.
         changed.into_iter().for_each(|slot| self.tell_drivers(slot));
         let of_fresh = |name: &str| fresh.iter().any(|processor| processor == split_name(name).0);

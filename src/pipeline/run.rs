@@ -38,6 +38,7 @@ use super::drain::{Draining, drained};
 use super::driver::Shared;
 use super::inbox::StoreInbox;
 use super::level::{Level, QueueLevel};
+use super::observe::Observations;
 use super::parse::{Content, Parse, Parsed};
 use super::reload::ProcessorSlots;
 use super::replay::DeadLetters;
@@ -86,6 +87,7 @@ pub struct Pipeline {
     dead_letters: DeadLetters,
     registries: Arc<Registries>,
     clocks: Arc<ClockOffsets>,
+    observations: Observations,
     pub(super) sources: SourceTable,
     pub(super) slots: ProcessorSlots,
     /// True if the parse threads keep the events as they were sent.
@@ -155,10 +157,13 @@ impl Pipeline {
         let sources_max = settings.sources.len() + RELOADED_SLOTS_MAX;
         let processors_max = settings.processors.len() + RELOADED_SLOTS_MAX;
         let slots = ProcessorSlots::new(settings.processors.iter().map(|processor| processor.name.as_str()));
+        let observations = Observations::default();
+        observations.set_routes(route.observed());
         let upkeep = DeadLetterUpkeep::new(
             store.bounds().dead_letter_bytes,
             settings.dead_letter_max_age,
             store.dead_letter_usage().clone(),
+            observations.clone(),
             destinations.iter().map(|(_, destination)| &*destination.name),
         );
         let (store, storage) =
@@ -205,6 +210,7 @@ impl Pipeline {
         let clocks = Arc::new(ClockOffsets::default());
         let dead_letters = DeadLetters::new(store.clone(), control.clone(), source_table.clone());
         let shared = Shared {
+            observations: observations.clone(),
             store: store.clone(),
             supervisor: supervisor.clone(),
             control: control.clone(),
@@ -262,6 +268,7 @@ impl Pipeline {
             dead_letters,
             registries,
             clocks,
+            observations,
             sources: source_table,
             slots,
             keep_sent,
@@ -308,6 +315,11 @@ impl Pipeline {
     /// fullest one.
     pub fn queues(&self) -> [QueueLevel; 3] {
         [self.control.level().read(), self.mailboxes.read(), self.store.level().read()]
+    }
+
+    /// The observations of this run, for people.
+    pub fn observations(&self) -> Observations {
+        self.observations.clone()
     }
 
     pub fn budget(&self) -> &Budget {

@@ -15,6 +15,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use super::control::{Control, ControlSender};
 use super::driver::now_us;
+use super::observe::Observations;
 use super::storage::StoreHandle;
 use crate::limits::{DEAD_LETTER_CALM_PERCENT, DEAD_LETTER_WARN_PERCENT, DEAD_LETTERS_EXPIRED_MAX};
 use crate::state::{DeadLetterUsage, Storage, Store, StoreError, shown_destination};
@@ -33,6 +34,7 @@ pub(super) struct DeadLetterUpkeep {
     levels: BTreeMap<String, DestinationLevel>,
     all_bytes: Gauge,
     all_limit: Gauge,
+    observations: Observations,
     /// True while a job is with the store.
     is_busy: bool,
     /// Letters that this sweep has removed so far.
@@ -80,6 +82,7 @@ impl DeadLetterUpkeep {
         bytes_max: u64,
         max_age: Option<Duration>,
         usage: DeadLetterUsage,
+        observations: Observations,
         names: impl Iterator<Item = &'a str>,
     ) -> Self {
         let mut upkeep = DeadLetterUpkeep {
@@ -90,6 +93,7 @@ impl DeadLetterUpkeep {
             levels: BTreeMap::new(),
             all_bytes: gauge!(names::DEAD_LETTER_BYTES),
             all_limit: gauge!(names::DEAD_LETTER_LIMIT),
+            observations,
             is_busy: false,
             removed: 0,
             damage_told: Paced::default(),
@@ -170,6 +174,7 @@ impl DeadLetterUpkeep {
             .cloned()
             .collect();
         unknown.iter().for_each(|destination| self.add(destination));
+        self.observations.set_dead_letters(&self.usage, self.bytes_max);
         self.all_bytes.set(self.usage.bytes as f64);
         self.all_limit.set(self.bytes_max as f64);
         for (destination, level) in &mut self.levels {

@@ -47,6 +47,13 @@ impl Histogram {
         all.entry((metric.name, value.to_owned())).or_insert_with(new).clone()
     }
 
+    /// The counts so far.
+    pub fn counts(&self) -> HistogramCounts {
+        let Series { metric, counts, .. } = &*self.0;
+        let counts = counts.iter().map(|count| count.load(Relaxed)).collect();
+        HistogramCounts { buckets: metric.buckets, counts }
+    }
+
     /// Records `count` durations of the same length.
     pub fn record(&self, duration: Duration, count: u64) {
         let Series { metric, counts, seconds } = &*self.0;
@@ -55,6 +62,39 @@ impl Histogram {
         let more = |sum: u64| Some((f64::from_bits(sum) + duration.as_secs_f64() * count as f64).to_bits());
         // It always has a next value.
         let _ = seconds.fetch_update(Relaxed, Relaxed, more);
+    }
+}
+
+/// The counts of a histogram at one moment, or between two.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistogramCounts {
+    buckets: &'static [f64],
+    counts: Vec<u64>,
+}
+
+impl HistogramCounts {
+    /// The durations that were recorded since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        let before = before.counts.iter().copied().chain(std::iter::repeat(0));
+        let counts = self.counts.iter().zip(before).map(|(now, before)| now.saturating_sub(before));
+        HistogramCounts { buckets: self.buckets, counts: counts.collect() }
+    }
+
+    /// The duration in seconds that the share `q` of all durations does not exceed, interpolated
+    /// within a bucket; `None` if there are none. Above the last bucket it is the end of that.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let all: u64 = self.counts.iter().sum();
+        let wanted = (all as f64 * q).max(1.0);
+        let mut below = 0;
+        for (at, count) in self.counts.iter().enumerate() {
+            if *count > 0 && (below + count) as f64 >= wanted {
+                let begin = if at == 0 { 0.0 } else { self.buckets[at - 1] };
+                let end = self.buckets.get(at).copied().unwrap_or(begin);
+                return Some(begin + (end - begin) * (wanted - below as f64) / *count as f64);
+            }
+            below += count;
+        }
+        None
     }
 }
 
@@ -86,6 +126,19 @@ mod tests {
 
     static METRIC: HistogramMetric =
         HistogramMetric { name: "test_seconds", help: "a test", label: "destination", buckets: &[0.5, 2.0] };
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        let counts = |counts: [u64; 3]| HistogramCounts { buckets: &[0.5, 2.0], counts: counts.to_vec() };
+        let check = |of: [u64; 3], q: f64, expected: Option<f64>| {
+            assert_eq!(counts(of).since(&counts([0, 1, 0])).quantile(q), expected, "{of:?} {q}");
+        };
+        check([0, 1, 0], 0.5, None);
+        check([4, 1, 0], 0.5, Some(0.25));
+        check([4, 1, 0], 1.0, Some(0.5));
+        check([2, 3, 0], 0.75, Some(1.25));
+        check([0, 1, 7], 0.5, Some(2.0));
+    }
 
     #[test]
     fn buckets_count_weights_and_a_series_without_samples_is_shown() {

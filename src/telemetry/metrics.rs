@@ -5,16 +5,20 @@
 //! a batch, never once an event.
 
 mod answers;
+mod destination;
+mod readable;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use metrics::{Counter, Gauge, Unit, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
 pub use self::answers::AnswerMetrics;
-use super::histogram::{self, Histogram, HistogramMetric};
+pub use self::destination::{BacklogMetrics, DestinationMetrics};
+pub use self::readable::{Reading, Total};
+use super::histogram::{self, HistogramMetric};
 
 /// The declaration of one metric.
 #[derive(Clone, Copy, Debug)]
@@ -259,28 +263,6 @@ pub fn install() -> PrometheusHandle {
     handle
 }
 
-/// A counter whose value can be read back, for numbers that are also shown elsewhere.
-#[derive(Clone)]
-pub struct Total {
-    counter: Counter,
-    value: Arc<AtomicU64>,
-}
-
-impl Total {
-    fn new(counter: Counter) -> Self {
-        Total { counter, value: Arc::default() }
-    }
-
-    pub fn increment(&self, by: u64) {
-        self.counter.increment(by);
-        self.value.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
-    }
-}
-
 /// The counters of one source that the pipeline updates.
 #[derive(Clone)]
 pub struct SourceMetrics {
@@ -294,6 +276,8 @@ pub struct SourceMetrics {
     pub unreadable_pages: Counter,
     pub poison: Total,
     pub keys_restarted: Counter,
+    /// Position in the last checkpoint, microseconds since 1970 UTC; 0 before the first.
+    pub resume_us: Arc<AtomicI64>,
 }
 
 impl SourceMetrics {
@@ -310,84 +294,7 @@ impl SourceMetrics {
             unreadable_pages: counter(SOURCE_UNREADABLE_PAGES),
             poison: Total::new(counter(SOURCE_POISON)),
             keys_restarted: counter(SOURCE_KEYS_RESTARTED),
-        }
-    }
-}
-
-/// The metrics of one destination.
-#[derive(Clone)]
-pub struct DestinationMetrics {
-    pub delivered: Counter,
-    pub requests: Counter,
-    pub retried: Counter,
-    pub failed: Counter,
-    pub dropped: Counter,
-    pub spilled: Counter,
-    pub store_full: Gauge,
-    pub backlog: BacklogMetrics,
-    pub answers: AnswerMetrics,
-    pub last_success: Gauge,
-    pub under_way: Gauge,
-    pub breaker_open: Gauge,
-    pub spooling: Gauge,
-    pub refuses_all: Gauge,
-    pub aside: Gauge,
-    pub parked: Gauge,
-    pub parked_spooled: Gauge,
-    pub request_seconds: Histogram,
-    pub delivery_seconds: Histogram,
-}
-
-/// The events that a destination has not delivered.
-#[derive(Clone)]
-pub struct BacklogMetrics {
-    pub memory_events: Gauge,
-    pub memory_bytes: Gauge,
-    pub spool_events: Gauge,
-    pub spool_bytes: Gauge,
-    pub spool_limit: Gauge,
-    /// Age of the oldest of them, in seconds.
-    pub oldest: Gauge,
-}
-
-impl BacklogMetrics {
-    pub fn new(destination: &str) -> Self {
-        let of = |name: &'static str, place: &'static str| gauge!(name, "destination" => destination.to_string(), "place" => place);
-        BacklogMetrics {
-            memory_events: of(BACKLOG_EVENTS, "memory"),
-            memory_bytes: of(BACKLOG_BYTES, "memory"),
-            spool_events: of(BACKLOG_EVENTS, "spool"),
-            spool_bytes: of(BACKLOG_BYTES, "spool"),
-            spool_limit: gauge!(SPOOL_LIMIT, "destination" => destination.to_string()),
-            oldest: gauge!(OLDEST, "destination" => destination.to_string()),
-        }
-    }
-}
-
-impl DestinationMetrics {
-    pub fn new(destination: &str) -> Self {
-        let counter = |name: &'static str| counter!(name, "destination" => destination.to_string());
-        let gauge = |name: &'static str| gauge!(name, "destination" => destination.to_string());
-        DestinationMetrics {
-            delivered: counter(DELIVERED),
-            requests: counter(REQUESTS),
-            retried: counter(RETRIED),
-            failed: counter(FAILED),
-            dropped: counter(DROPPED),
-            spilled: counter(SPILLED),
-            store_full: gauge(SPOOL_FULL),
-            backlog: BacklogMetrics::new(destination),
-            answers: AnswerMetrics::new(destination),
-            last_success: gauge(LAST_SUCCESS),
-            under_way: gauge(UNDER_WAY),
-            breaker_open: gauge(BREAKER_OPEN),
-            spooling: gauge(SPOOLING),
-            refuses_all: gauge(REFUSES_ALL),
-            aside: gauge(ASIDE),
-            parked: gauge(PARKED),
-            parked_spooled: gauge(PARKED_SPOOLS),
-            request_seconds: Histogram::of(&HISTOGRAMS[0], destination),
-            delivery_seconds: Histogram::of(&HISTOGRAMS[1], destination),
+            resume_us: Arc::default(),
         }
     }
 }
@@ -409,7 +316,7 @@ impl UndecidedMetrics {
             spilled: counter(SPILLED),
             unwanted: counter(UNWANTED),
             store_full: gauge(SPOOL_FULL),
-            waiting: BacklogMetrics::new(destination).memory_events,
+            waiting: gauge!(BACKLOG_EVENTS, "destination" => destination.to_string(), "place" => "memory"),
             spooling: gauge(SPOOLING),
         }
     }

@@ -52,7 +52,7 @@ impl CoreThread {
                     let instance_uuid = begin.found.instance_uuid;
                     tracing::warn!(source = %name, %other, %instance_uuid, "two sources read the same vCenter; events that both read are delivered twice with the same id");
                 }
-                show_position(&write);
+                show_position(&self.shared.sources, &write);
                 let control = self.shared.control.clone();
                 // One transaction: an old position must not be imported twice, nor be recorded as
                 // imported without its checkpoint.

@@ -32,6 +32,7 @@ use super::control::ControlSender;
 use super::deliver::{Action, DeliveryEngine, FailedEvent, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
 use super::level::Level;
+use super::observe::{Observations, ObservedDestination};
 use super::refusals::Attempt;
 use super::replay::{self, Replay};
 use super::sources::SourceTable;
@@ -122,6 +123,7 @@ pub(super) struct Shared {
     pub sources: SourceTable,
     pub clocks: Arc<ClockOffsets>,
     pub invocations: Option<Arc<crate::processor::InvocationLog>>,
+    pub observations: Observations,
 }
 
 impl Shared {
@@ -139,6 +141,7 @@ pub(super) struct Driver {
     pub overflow: Overflow,
     pub shared: Shared,
     pub metrics: DestinationMetrics,
+    pub observed: Arc<ObservedDestination>,
     pub mailbox: Mailbox,
     pub waiting: Waiting,
     /// Pending removals and reads of spool rows.
@@ -275,6 +278,7 @@ impl Driver {
         self.adopted.hand_back();
         self.mailbox.hand_back();
         clear(&self.metrics);
+        self.shared.observations.remove_destination(&self.name, &self.observed);
     }
 
     /// Takes over changed settings. Requests in flight end with the old processor.
@@ -331,12 +335,13 @@ impl Driver {
                 0
             }
             DeliveryOutcome::Failed(failure) => {
-                self.tell(failure);
+                self.tell(failure, answer.events);
                 answer.events
             }
             DeliveryOutcome::Partial(failures) => {
-                failures.iter().flatten().next().inspect(|failure| self.tell(failure));
-                failures.iter().flatten().count()
+                let failed = failures.iter().flatten().count();
+                failures.iter().flatten().next().inspect(|failure| self.tell(failure, failed));
+                failed
             }
         };
         tracing::debug!(destination = %self.name, events = answer.events, failed, took_ms = answer.took.as_millis() as u64, "the target answered");
@@ -366,9 +371,10 @@ impl Driver {
         }
     }
 
-    /// Logs that requests fail. This is long before a breaker opens or an event has used up its
-    /// attempts.
-    fn tell(&mut self, failure: &Failure) {
+    /// Notes and logs that a request failed, with the number of its failed events. This is long
+    /// before a breaker opens or an event has used up its attempts.
+    fn tell(&mut self, failure: &Failure, events: usize) {
+        self.observed.failed(failure, events, now_us());
         // An event that is not retried becomes a dead letter and is logged as one.
         if self.engine.blame_of(failure) != Blame::Event && self.log_limits.failure_is_due() {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");

@@ -13,17 +13,18 @@ mod patterns;
 
 use std::sync::Arc;
 
-use metrics::{Counter, counter};
+use metrics::counter;
 use rustc_hash::FxHashMap;
 
 use self::audience::Audience;
 use self::patterns::Patterns;
 use super::destination::{DestinationId, Destinations, undecided_processor};
+use super::observe::ObservedRoute;
 use super::settings::RouteSettings;
 use super::undecided::Undecided;
 use crate::event::{Batch, Selection};
 use crate::processor::{BatchSlice, Selector};
-use crate::telemetry::metrics as names;
+use crate::telemetry::metrics::{self as names, Total};
 use eventpattern::PatternError;
 
 /// Destinations of the events of one batch.
@@ -56,10 +57,9 @@ struct Rule {
     has_pattern: bool,
     /// Processor indices.
     processors: Vec<usize>,
-    matched: Counter,
+    counts: ObservedRoute,
     /// Age in microseconds from which on an event is not routed; `None` takes all.
     max_age_us: Option<i64>,
-    expired: Counter,
 }
 
 impl Rule {
@@ -71,7 +71,7 @@ impl Rule {
         let is_young =
             |i: &usize| batch.records[*i].created_us.is_none_or(|created_us| created_us >= begin_us);
         let young: Selection = matched.iter().filter(is_young).collect();
-        self.expired.increment((matched.len() - young.len()) as u64);
+        self.counts.expired.increment((matched.len() - young.len()) as u64);
         young
     }
 }
@@ -94,11 +94,19 @@ impl CompiledRoutes {
             sources: route.sources.clone(),
             has_pattern: route.pattern.is_some(),
             processors: route.processors.clone(),
-            matched: counter!(names::ROUTE_EVENTS, "route" => route.name.clone()),
+            counts: counts(&route.name),
             max_age_us: route.max_age.map(|age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX)),
-            expired: counter!(names::ROUTE_EXPIRED, "route" => route.name.clone()),
         };
         Ok(CompiledRoutes { all: routes.iter().map(rule).collect(), patterns })
+    }
+}
+
+fn counts(route: &str) -> ObservedRoute {
+    let total = |metric: &'static str| Total::new(counter!(metric, "route" => route.to_owned()));
+    ObservedRoute {
+        name: route.to_owned(),
+        matched: total(names::ROUTE_EVENTS),
+        expired: total(names::ROUTE_EXPIRED),
     }
 }
 
@@ -126,9 +134,21 @@ impl Route {
         Ok(Route { rules, audiences: audiences.collect() })
     }
 
-    /// Replaces the routes. Events that were routed before keep their destinations.
-    pub fn set_rules(&mut self, rules: CompiledRoutes) {
+    /// Replaces the routes. Events that were routed before keep their destinations. The counts of a
+    /// route go on if its name stays.
+    pub fn set_rules(&mut self, mut rules: CompiledRoutes) {
+        for rule in &mut rules.all {
+            let before = self.rules.all.iter().find(|before| before.counts.name == rule.counts.name);
+            if let Some(before) = before {
+                rule.counts = before.counts.clone();
+            }
+        }
         self.rules = rules;
+    }
+
+    /// The counts of all routes.
+    pub fn observed(&self) -> Vec<ObservedRoute> {
+        self.rules.all.iter().map(|rule| rule.counts.clone()).collect()
     }
 
     /// Adds a processor, at the next index or in the place of a removed one. `rows`: as in
@@ -300,7 +320,7 @@ impl Route {
                 _ => fresh,
             };
             let offered = rule.young(batch, matched);
-            rule.matched.increment(offered.len() as u64);
+            rule.counts.matched.increment(offered.len() as u64);
             for processor in &rule.processors {
                 self.audiences[*processor].step(batch, &offered, destinations, &mut routed);
             }

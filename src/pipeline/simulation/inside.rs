@@ -206,6 +206,7 @@ impl Inside {
                         .mailbox
                         .push_back(LaneMessage::Input(Input::Offer { slice, room }));
                 }
+                Output::Read(_) => {}
                 Output::Poison { destination, poison } => {
                     self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
                 }
