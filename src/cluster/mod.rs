@@ -2,13 +2,22 @@
 //!
 //! ```text
 //! processor::nats ──► connection ◄── source::nats        both speak to the same servers
-//!                        │
-//!                        └─► settings: servers, credentials, TLS, names of streams
+//!                      ▲    │
+//!                      │    └─► settings: servers, credentials, TLS, names of streams
+//! keeper ─► lease     kv
+//!    └─► record ───────┘    a lease is a record that its owner writes at intervals
 //! ```
 //!
 //! Nothing here knows of sources, processors or the pipeline.
 
 pub mod connection;
+mod keeper;
+mod kv;
+mod lease;
+mod record;
 pub mod settings;
 
 pub use self::connection::{Connection, NotConnected};
+pub use self::keeper::{Fence, Keeper, LeaseEvent};
+pub use self::kv::{Bucket, KvError, Slot};
+pub use self::record::{LeaseRecord, RecordError};

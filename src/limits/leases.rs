@@ -1,0 +1,22 @@
+//! Bounds of leases, which decide about the node that reads a source or delivers a partition.
+//!
+//! ```text
+//! owner   sends a write ──── acts ────► 3 s
+//! other   sees it ─────────── waits ───────────► 6 s ─► takes over
+//! ```
+
+use std::time::Duration;
+
+/// Time for which an owner begins requests after it sent its last accepted write: three writes of a
+/// second each.
+pub const LEASE_ACT_FOR: Duration = Duration::from_secs(3);
+/// Time without a change of the record after which another node takes over. Twice
+/// [`LEASE_ACT_FOR`], so that a clock may run twice as fast as another one.
+pub const LEASE_TAKE_OVER_AFTER: Duration = Duration::from_secs(6);
+/// Time between two looks of a node that waits for a lease. 64 leases * 5 reads/s are 320 reads/s.
+pub const LEASE_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Writes of a lease without a known outcome that are remembered. A write waits for its answer for
+/// [`KV_ANSWER_MAX`], so these last for longer than a lease.
+pub const LEASE_DOUBTS_MAX: usize = 8;
+/// Time for an answer of the bucket. Three of them fit into [`LEASE_ACT_FOR`].
+pub const KV_ANSWER_MAX: Duration = Duration::from_secs(1);
