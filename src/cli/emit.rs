@@ -150,28 +150,12 @@ async fn emit(
     source: usize,
     limit: Duration,
 ) -> anyhow::Result<(Arc<Batch>, Vec<EmitResult>)> {
-    // Start the processors that are part of a route.
     let supervisor = Supervisor::default();
-    let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
-    let processors: Vec<Arc<dyn Processor>> =
-        config.processors.iter().map(app::build).collect::<Result<_, _>>()?;
-    for (settings, processor) in config.processors.iter().zip(&processors) {
-        if is_routed(&settings.name) {
-            Arc::clone(processor).start(&supervisor, &settings.name);
-            tokio::time::timeout(limit, async { processor.ready().await })
-                .await
-                .with_context(|| format!("processor {}: cannot read its functions or rules in time; find the cause with `event-router check --connect`", settings.name))?;
-        }
-    }
+    let processors = started(config, &supervisor, limit).await?;
     // Route the event.
     let mut destinations = Destinations::default();
-    let names = config.processors.iter().map(|settings| settings.name.as_str());
-    let selectors = processors.iter().map(|processor| processor.selector());
-    // All patterns compile: loading the configuration has checked them.
-    let mut route =
-        Route::new(&app::pipeline_settings::routes(config), names.zip(selectors), &mut destinations)
-            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    let batch = Arc::new(decoded(config, sample, source)?);
+    let mut route = route_of(config, &processors, &mut destinations)?;
+    let batch = Arc::new(decoded(seeming_source(config, source), sample)?);
     let routed = route.step(&batch, &[], &mut destinations);
     // Deliver it to all destinations at the same time.
     let tries = routed.all.into_iter().map(|(id, selection)| {
@@ -200,23 +184,66 @@ async fn emit(
     Ok((batch, deliveries))
 }
 
-/// The event as the router would read it from a vCenter.
-fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Batch> {
-    let info = SourceInfo {
+/// Makes all processors, and starts those that are part of a route. Waits until their functions or
+/// rules are known.
+pub(super) async fn started(
+    config: &Config,
+    supervisor: &Supervisor,
+    limit: Duration,
+) -> anyhow::Result<Vec<Arc<dyn Processor>>> {
+    let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
+    let processors: Vec<Arc<dyn Processor>> =
+        config.processors.iter().map(app::build).collect::<Result<_, _>>()?;
+    for (settings, processor) in config.processors.iter().zip(&processors) {
+        if is_routed(&settings.name) {
+            Arc::clone(processor).start(supervisor, &settings.name);
+            tokio::time::timeout(limit, async { processor.ready().await })
+                .await
+                .with_context(|| format!("processor {}: cannot read its functions or rules in time; find the cause with `event-router check --connect`", settings.name))?;
+        }
+    }
+    Ok(processors)
+}
+
+/// The route stage of `config`.
+pub(super) fn route_of(
+    config: &Config,
+    processors: &[Arc<dyn Processor>],
+    destinations: &mut Destinations,
+) -> anyhow::Result<Route> {
+    let names = config.processors.iter().map(|settings| settings.name.as_str());
+    let selectors = processors.iter().map(|processor| processor.selector());
+    // All patterns compile: loading the configuration has checked them.
+    Route::new(&app::pipeline_settings::routes(config), names.zip(selectors), destinations)
+        .map_err(|errors| anyhow::anyhow!("{errors:?}"))
+}
+
+/// The facts of the source that a test event seems to come from. Its instance is a random one, so
+/// that no two test events have the same id.
+pub(super) fn seeming_source(config: &Config, source: usize) -> Arc<SourceInfo> {
+    Arc::new(SourceInfo {
         index: source,
         name: config.sources[source].name.clone(),
         url: config.sources[source].kind.as_type().address(),
-        // A random one, so that no two test events have the same id.
         instance_uuid: Uuid::new_v4(),
         api_version: API_VERSION.to_owned(),
-    };
+    })
+}
+
+/// The event as the router would read it from a vCenter.
+pub(super) fn decoded(source: Arc<SourceInfo>, sample: &Sample) -> anyhow::Result<Batch> {
+    page_of(source, Wire::Soap, sample.page())
+}
+
+/// The events of a page, which a vCenter could have sent.
+pub(super) fn page_of(source: Arc<SourceInfo>, wire: Wire, body: String) -> anyhow::Result<Batch> {
     let page = Page {
-        source: Arc::new(info),
+        source,
         number: 0,
         reading: None,
         produced_us: crate::clock::now_us(),
-        form: PageForm::Vsphere(Wire::Soap),
-        body: sample.page().into(),
+        form: PageForm::Vsphere(wire),
+        body: body.into(),
         poison: None,
         permit: Default::default(),
         verdicts: mpsc::unbounded_channel().0,

@@ -23,14 +23,17 @@ mod demo;
 mod dlq;
 mod emit;
 mod events;
+mod graph;
 mod health;
 mod init;
 mod log;
 mod man;
 mod old;
+mod pretty;
 mod reload;
 mod reloads;
 mod restore;
+mod routes;
 mod run;
 mod schema;
 mod spool;
@@ -81,6 +84,8 @@ const FIRST_STEPS: &str = concat!(
   event-router reload --config F               apply the changed file to the running router
   event-router emit --config F --type VmPoweredOnEvent
                                                send a test event to the functions
+  event-router routes test --config F --type VmPoweredOnEvent
+                                               tell where an event would go, and why
   event-router dlq list --config F             list the events that targets refused for good
 
 F is a file in the native format or in a format of the old router. The old router's command line
@@ -147,9 +152,13 @@ enum Command {
     /// Convert configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// List the event types of a vCenter
+    /// List or describe event types
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Tell which destinations an event would go to
+    #[command(subcommand)]
+    Routes(routes::RoutesCommand),
+    Graph(graph::GraphArgs),
     Emit(emit::EmitArgs),
     /// Show, move or forget the positions of sources
     #[command(subcommand)]
@@ -218,7 +227,9 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Dlq(command) => dlq::run(&command),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args),
-        Command::Events(events::EventsCommand::List(args)) => events::list(&args),
+        Command::Events(command) => events::run(&command),
+        Command::Routes(command) => routes::run(&command),
+        Command::Graph(args) => graph::run(&args),
         Command::Emit(args) => emit::run(&args),
         Command::Checkpoint(command) => checkpoint::run(&command),
         Command::Spool(command) => spool::run(&command),

@@ -17,8 +17,10 @@
 //! `com.vmware.vc.HA.*`, `*`. Matching is case-sensitive, as in the appliance.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::LazyLock;
 
+use crate::event::Category;
 use vsphere::schema;
 
 /// The topics that select events by severity, in the order of [`crate::event::Severity::WORDS`].
@@ -46,6 +48,17 @@ pub fn dotted(class: &str) -> String {
         dotted.extend(letter.to_lowercase());
     }
     dotted
+}
+
+/// The names by which topics select an event of this kind: its subject and its older name, which is
+/// empty for the class `Event`.
+pub fn names(category: Category, subject: &str) -> [String; 2] {
+    let older = match category {
+        Category::Event => dotted(subject),
+        Category::EventEx => dotted("EventEx"),
+        Category::ExtendedEvent => dotted("ExtendedEvent"),
+    };
+    [subject.to_owned(), older]
 }
 
 /// One entry of a `topic` annotation.
@@ -91,6 +104,15 @@ impl Topic {
         match self {
             Topic::Exact(exact) => **exact == *name,
             Topic::Wildcard(parts) => wildcard(parts, name),
+        }
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Topic::Exact(name) => f.write_str(name),
+            Topic::Wildcard(parts) => f.write_str(&parts.join("*")),
         }
     }
 }
@@ -177,6 +199,8 @@ mod tests {
         let topics: Vec<Topic> = Topic::list(" VmPoweredOnEvent, ,vm.*,,ex ").collect();
         assert_eq!(topics, ["VmPoweredOnEvent", "vm.*", "ex"].map(Topic::parse));
         assert_eq!(Topic::list("").count(), 0);
+        let shown: Vec<String> = topics.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["VmPoweredOnEvent", "vm.*", "ex"]);
     }
 
     /// The definition of a match: slow and obvious.

@@ -22,3 +22,11 @@ pub const HEALTH_ANSWER_BYTES_MAX: usize = 4 << 10;
 pub const INIT_ANSWER_BYTES_MAX: u64 = 4 << 10;
 /// Failed replays that get a line of their own. The others are counted by their reason.
 pub const REPLAY_LINES_MAX: u64 = 20;
+/// Rules of an event bus that an explanation names.
+pub const EXPLAINED_RULES_MAX: usize = 5;
+/// Bytes of one reason of an explanation: a pattern of some twenty values.
+pub const EXPLANATION_BYTES_MAX: usize = 2 << 10;
+/// Bytes of events that `routes test` reads from a file or from standard input.
+pub const TESTED_BYTES_MAX: u64 = 64 << 20;
+/// Events that `routes test` reads from a file: more than a person reads.
+pub const TESTED_EVENTS_MAX: usize = 10_000;

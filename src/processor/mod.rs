@@ -43,7 +43,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::invocation_log::InvocationLog;
-pub use self::selector::{Matches, Selector, SubscriberId};
+pub use self::selector::{Choice, Matches, Selector, SubscriberId};
 use crate::cloudevents::Envelope;
 use crate::event::{Batch, Selection};
 use crate::limits::REASON_BYTES_MAX;

@@ -22,12 +22,27 @@ pub trait Matches {
     fn add(&mut self, subscriber: SubscriberId, name: &dyn Fn() -> Arc<str>, events: &Selection);
 }
 
+/// The decision about one event and one subscriber, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The subscriber's name.
+    pub name: Arc<str>,
+    /// The reason why the subscriber does not get the event; `None` if it gets it.
+    pub refusal: Option<String>,
+}
+
 /// Finds the subscribers of one processor that want an event. It runs on the routing thread, and
 /// never waits.
 pub trait Selector: Send {
     /// Adds the `offered` events of `batch` to `matches`, for each subscriber that wants them.
     /// While the registry is not [known](Selector::is_known), the answer means nothing.
     fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches);
+
+    /// Explains the decision about event `i` of `batch` for each known subscriber. It agrees with
+    /// [`Selector::select`]. Not for the routing thread: it allocates.
+    fn explain(&mut self, _batch: &Batch, _i: usize) -> Vec<Choice> {
+        Vec::new()
+    }
 
     /// Returns true once the registry of subscribers and their wishes is known in this run. It
     /// stays known. Until then nobody can say which subscribers want an event.

@@ -72,5 +72,6 @@ mod upgrade_state;
 mod vcsim;
 mod vijson;
 mod vijson_payloads;
+mod watch;
 mod webhook;
 mod webhook_examples;

@@ -9,16 +9,30 @@
 
 mod operator;
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 
 use crate::condition::Conditions;
 use crate::error::{ErrorKind, PatternError};
 use crate::{PatternId, limits};
 
-/// Constraints that must all hold. Each is a path, as the names from the root, and its conditions.
+/// Constraints that must all hold.
 #[derive(Clone, Debug, Default)]
-pub struct Conjunction {
-    pub constraints: Vec<(Vec<String>, Conditions)>,
+pub struct Conjunction<'p> {
+    pub constraints: Vec<Constraint<'p>>,
+}
+
+/// The conditions on the values at one path of an event.
+#[derive(Clone, Debug)]
+pub struct Constraint<'p> {
+    /// The names from the root of the event.
+    pub names: Vec<String>,
+    pub conditions: Conditions,
+    /// The place in the pattern, as a JSON path.
+    pub place: Arc<str>,
+    /// The conditions as the pattern has them.
+    pub values: &'p [Json],
 }
 
 /// Names that Event Ruler reserves inside `$or` for present and future operators.
@@ -50,7 +64,7 @@ const RESERVED_IN_OR: [&str; 24] = [
 ];
 
 /// Compiles `pattern` to its alternatives, one of which must hold, or to all errors in it.
-pub fn compile(id: PatternId, pattern: &Json) -> Result<Vec<Conjunction>, Vec<PatternError>> {
+pub fn compile(id: PatternId, pattern: &Json) -> Result<Vec<Conjunction<'_>>, Vec<PatternError>> {
     let mut compiler =
         Compiler { id, place: "$".into(), names: Vec::new(), in_or: false, errors: Vec::new() };
     let mut alternatives = vec![Conjunction::default()];
@@ -86,7 +100,7 @@ impl Compiler {
         result
     }
 
-    fn object(&mut self, object: &Map<String, Json>, alternatives: &mut Vec<Conjunction>) {
+    fn object<'p>(&mut self, object: &'p Map<String, Json>, alternatives: &mut Vec<Conjunction<'p>>) {
         if object.is_empty() {
             return self.report(ErrorKind::EmptyObject);
         }
@@ -95,7 +109,7 @@ impl Compiler {
         }
     }
 
-    fn member(&mut self, name: &str, value: &Json, alternatives: &mut Vec<Conjunction>) {
+    fn member<'p>(&mut self, name: &str, value: &'p Json, alternatives: &mut Vec<Conjunction<'p>>) {
         if name == "$or" {
             return self.or(value, alternatives);
         }
@@ -114,7 +128,7 @@ impl Compiler {
     }
 
     /// Replaces each alternative with one copy for each branch of the `$or`.
-    fn or(&mut self, value: &Json, alternatives: &mut Vec<Conjunction>) {
+    fn or<'p>(&mut self, value: &'p Json, alternatives: &mut Vec<Conjunction<'p>>) {
         let Some(branches) = value.as_array() else {
             return self.report(ErrorKind::OrNeedsObjects { found: type_name(value).into() });
         };
@@ -152,7 +166,7 @@ impl Compiler {
     }
 
     /// Adds the conditions in `values` for the current path to every alternative.
-    fn constrain(&mut self, values: &[Json], alternatives: &mut [Conjunction]) {
+    fn constrain<'p>(&mut self, values: &'p [Json], alternatives: &mut [Conjunction<'p>]) {
         if values.is_empty() {
             return self.report(ErrorKind::EmptyArray);
         }
@@ -161,11 +175,17 @@ impl Compiler {
             .enumerate()
             .filter_map(|(index, value)| self.at(&format!("[{index}]"), |compiler| compiler.condition(value)))
             .collect();
+        let place: Arc<str> = self.place.as_str().into();
         for alternative in alternatives {
-            if alternative.constraints.iter().any(|(names, _)| *names == self.names) {
+            if alternative.constraints.iter().any(|earlier| earlier.names == self.names) {
                 return self.report(ErrorKind::ConstrainedTwice { path: self.names.join(".") });
             }
-            alternative.constraints.push((self.names.clone(), conditions.clone()));
+            alternative.constraints.push(Constraint {
+                names: self.names.clone(),
+                conditions: conditions.clone(),
+                place: Arc::clone(&place),
+                values,
+            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The evaluator, which decides whether an alternative holds for an event. An index only proposes
 //! alternatives to it.
 
-use crate::condition::{Condition, Conditions};
+use crate::condition::{Condition, Conditions, Value};
 use crate::flatten::{Element, Fields};
 use crate::index::DataIndex;
 use crate::paths::PathId;
@@ -28,6 +28,11 @@ enum DataState {
 impl<'e, 'a> CurrentEvent<'e, 'a> {
     pub fn new(event: &'e Event<'a>) -> Self {
         CurrentEvent { event, state: DataState::Unread, text: "", undecided: false }
+    }
+
+    /// Returns true unless `data` was found to be malformed.
+    pub fn is_readable(&self) -> bool {
+        self.state != DataState::Unreadable
     }
 
     /// Returns true if a pattern counted as matching because it could not be decided.
@@ -81,8 +86,18 @@ impl Evaluator {
         self.found = found;
     }
 
+    /// The values of the event that was evaluated last, on `path`.
+    pub fn values<'f>(
+        &'f self,
+        event: &CurrentEvent<'_, 'f>,
+        path: PathId,
+    ) -> impl ExactSizeIterator<Item = Value<'f>> {
+        let data = event.text;
+        self.fields.on(path).iter().map(move |&field| self.fields.value(data, field))
+    }
+
     /// Reads the event's `data`, once. Returns false if it is unreadable.
-    fn read(&mut self, event: &mut CurrentEvent<'_, '_>, set: &PatternSet) -> bool {
+    pub fn read(&mut self, event: &mut CurrentEvent<'_, '_>, set: &PatternSet) -> bool {
         if event.state == DataState::Unread {
             event.state = DataState::Unreadable;
             if let Ok(text) = std::str::from_utf8(event.event.data)

@@ -48,6 +48,23 @@
 //! ));
 //! ```
 //!
+//! [`explain`] tells which part of a pattern an event does not meet:
+//!
+//! ```
+//! use eventpattern::{Event, Explanation, Root, explain};
+//! use serde_json::json;
+//!
+//! let pattern = json!({"data": {"Vm": {"Name": [{"prefix": "web-"}]}}});
+//! let event = Event { data: br#"{"Vm": {"Name": "db-1"}}"#, ..Event::default() };
+//! let Ok(Explanation::Refused(reasons)) = explain(Root::CloudEvent, &pattern, &event) else {
+//!     panic!("the name does not begin with web-");
+//! };
+//! assert_eq!(
+//!     reasons[0].to_string(),
+//!     r#"`$.data.Vm.Name` allows [{"prefix":"web-"}]; the event has "db-1""#
+//! );
+//! ```
+//!
 //! # Search
 //!
 //! ```text
@@ -75,6 +92,7 @@ mod compile;
 mod condition;
 mod error;
 mod evaluate;
+mod explain;
 mod flatten;
 mod index;
 pub mod limits;
@@ -87,6 +105,7 @@ mod tests;
 mod text;
 
 pub use error::{ErrorKind, PatternError};
+pub use explain::{Explanation, Mismatch, explain};
 pub use matcher::Matcher;
 pub use set::{Needs, PatternSet};
 

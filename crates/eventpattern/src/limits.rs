@@ -20,3 +20,5 @@ pub const CLASSES_MAX: usize = 8_192;
 /// Bytes of remembered classes in one matcher. A matcher that reaches either bound forgets all
 /// classes and decides each of them again.
 pub const CLASS_BYTES_MAX: usize = 4 << 20;
+/// Values of an event that an explanation names for one member of a pattern. Five fit on a line.
+pub const FOUND_VALUES_MAX: usize = 5;

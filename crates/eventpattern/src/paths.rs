@@ -51,6 +51,14 @@ impl Paths {
         })
     }
 
+    /// The id of the path with these names, if it was interned.
+    pub fn get(&self, names: &[String]) -> Option<PathId> {
+        let step = |node: NodeId, name: &String| {
+            self.find(node, name).ok().map(|position| self.nodes[node].children[position].1)
+        };
+        self.path(names.iter().try_fold(ROOT, step)?)
+    }
+
     /// The path that ends at `node`.
     pub fn path(&self, node: NodeId) -> Option<PathId> {
         self.nodes[node].path

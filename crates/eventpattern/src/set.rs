@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
-use crate::compile::{self, Conjunction};
+use crate::compile::{self, Conjunction, Constraint};
 use crate::condition::{Condition, Conditions, Literal, Value, are_met_by};
 use crate::error::PatternError;
 use crate::index::DataIndex;
@@ -18,7 +18,7 @@ pub type AlternativeId = u32;
 
 /// An attribute that has few values among many events. These attributes make a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClassAttribute {
+pub enum ClassAttribute {
     Source,
     Type,
     Subject,
@@ -33,7 +33,16 @@ enum ClassAttribute {
 }
 
 impl ClassAttribute {
-    fn meets(self, conditions: &[Condition], event: &Event<'_>) -> bool {
+    pub fn meets(self, conditions: &[Condition], event: &Event<'_>) -> bool {
+        match self {
+            // An unknown account or region meets every condition.
+            ClassAttribute::Account if event.account.is_empty() => true,
+            ClassAttribute::Region if event.region.is_empty() => true,
+            known => are_met_by(conditions, known.value(event)),
+        }
+    }
+
+    pub fn value<'a>(self, event: &Event<'a>) -> Option<Value<'a>> {
         let text = match self {
             ClassAttribute::Source => event.source,
             ClassAttribute::Type => event.event_type,
@@ -41,27 +50,28 @@ impl ClassAttribute {
             ClassAttribute::DataContentType => event.datacontenttype,
             ClassAttribute::SpecVersion => "1.0",
             ClassAttribute::AwsVersion => "0",
-            // An unknown account or region meets every condition.
-            ClassAttribute::Account if event.account.is_empty() => return true,
-            ClassAttribute::Region if event.region.is_empty() => return true,
             ClassAttribute::Account => event.account,
             ClassAttribute::Region => event.region,
             ClassAttribute::Absent => "",
         };
-        are_met_by(conditions, (!text.is_empty()).then_some(Value::Text(text)))
+        (!text.is_empty()).then_some(Value::Text(text))
     }
 }
 
 /// An attribute outside `data` that differs from event to event.
 #[derive(Clone, Debug)]
-enum EventAttribute {
+pub enum EventAttribute {
     Id,
     Time,
     Extension(Box<str>),
 }
 
 impl EventAttribute {
-    fn meets(&self, conditions: &[Condition], event: &Event<'_>) -> bool {
+    pub fn meets(&self, conditions: &[Condition], event: &Event<'_>) -> bool {
+        are_met_by(conditions, self.value(event))
+    }
+
+    pub fn value<'a>(&self, event: &Event<'a>) -> Option<Value<'a>> {
         let value = match self {
             EventAttribute::Id => Value::Text(event.id),
             EventAttribute::Time => Value::Text(event.time),
@@ -75,7 +85,7 @@ impl EventAttribute {
                 }
             }
         };
-        are_met_by(conditions, (!matches!(value, Value::Text(""))).then_some(value))
+        (!matches!(value, Value::Text(""))).then_some(value)
     }
 }
 
@@ -90,10 +100,10 @@ pub struct Alternative {
 }
 
 impl Alternative {
-    fn new(pattern: PatternId, root: Root, mut conjunction: Conjunction, paths: &mut Paths) -> Self {
-        conjunction.constraints.sort_by(|a, b| a.0.cmp(&b.0));
+    fn new(pattern: PatternId, root: Root, mut conjunction: Conjunction<'_>, paths: &mut Paths) -> Self {
+        conjunction.constraints.sort_by(|a, b| a.names.cmp(&b.names));
         let mut alternative = Alternative { pattern, class: Vec::new(), event: Vec::new(), data: Vec::new() };
-        for (names, conditions) in conjunction.constraints {
+        for Constraint { names, conditions, .. } in conjunction.constraints {
             match place(root, &names) {
                 Place::Class(attribute) => alternative.class.push((attribute, conditions)),
                 Place::Event(attribute) => alternative.event.push((attribute, conditions)),
@@ -127,7 +137,7 @@ impl Alternative {
 }
 
 /// The part of an event to which the path of a constraint leads.
-enum Place<'a> {
+pub enum Place<'a> {
     Class(ClassAttribute),
     Event(EventAttribute),
     /// Names within `data`.
@@ -136,7 +146,7 @@ enum Place<'a> {
     Unknown,
 }
 
-fn place(root: Root, names: &[String]) -> Place<'_> {
+pub fn place(root: Root, names: &[String]) -> Place<'_> {
     let Some((first, rest)) = names.split_first() else { return Place::Class(ClassAttribute::Absent) };
     match root {
         Root::Data => Place::Data(names),

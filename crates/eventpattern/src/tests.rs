@@ -2,6 +2,7 @@
 
 mod agree;
 mod errors;
+mod explanations;
 mod operators;
 
 use std::sync::Arc;

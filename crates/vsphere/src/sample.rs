@@ -19,6 +19,13 @@ use super::schema::{self, Class, Field, Kind};
 /// Maximum nesting of objects. Required members nest 4 deep.
 const DEPTH_MAX: usize = 12;
 
+/// Similarity from which a class is suggested: `VmPowerOnEvent` reaches it.
+const SIMILARITY_MIN: f64 = 0.85;
+/// Distance to the best suggestion within which others are named as well.
+const SIMILARITY_SPREAD: f64 = 0.05;
+/// Number of suggestions.
+const SIMILAR_MAX: usize = 3;
+
 /// A sample event that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
@@ -302,13 +309,25 @@ fn referred(member: &str) -> &'static str {
     }
 }
 
-/// A hint with the most similar event class.
+/// A hint with the most similar event classes.
 fn nearest(name: &str) -> String {
-    let classes = schema::classes().filter(|class| class.is_event);
-    let like = |class: &Class| strsim::jaro_winkler(&class.name.to_lowercase(), &name.to_lowercase());
-    let best = classes.max_by(|a, b| like(a).total_cmp(&like(b)));
-    best.filter(|class| like(class) > 0.85)
-        .map_or(String::new(), |class| format!("; did you mean `{}`?", class.name))
+    let names: Vec<_> = similar(name).into_iter().map(|like| format!("`{like}`")).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+/// The event classes with the most similar names, the best one first.
+fn similar(name: &str) -> Vec<&'static str> {
+    let name = name.to_lowercase();
+    let like = |class: &'static Class| {
+        let candidate = class.name.to_lowercase();
+        let is_same = candidate.strip_suffix("event").unwrap_or(&candidate) == name || candidate == name;
+        (if is_same { 1.0 } else { strsim::jaro_winkler(&candidate, &name) }, class.name)
+    };
+    let mut found: Vec<_> = schema::classes().filter(|class| class.is_event).map(like).collect();
+    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let best = found[0].0;
+    let near = |(likeness, _): &(f64, _)| *likeness > SIMILARITY_MIN && best - likeness < SIMILARITY_SPREAD;
+    found.into_iter().take_while(near).take(SIMILAR_MAX).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -382,6 +401,8 @@ mod tests {
             assert!(error.contains(expected), "{name} {field}: {error}");
         };
         check("VmPoweredOn", "", "not an event class; did you mean `VmPoweredOnEvent`?");
+        check("vmpoweredonevent", "", "did you mean `VmPoweredOnEvent`?");
+        check("VmPoweredOfEvent", "", "did you mean `VmPoweredOffEvent` or `VmPoweredOnEvent`?");
         check("VirtualMachine", "", "is not an event class");
         check("VmPoweredOnEvent", "vm", "must be `NAME=VALUE`");
         check("VmPoweredOnEvent", "vm=web", "is an object; set one of its members, such as `vm.name=…`");

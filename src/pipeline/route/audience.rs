@@ -135,6 +135,14 @@ impl Audience {
         &mut self.undecided
     }
 
+    /// The selector among the destinations; `None` if there is only one.
+    pub(super) fn selector(&mut self) -> Option<&mut dyn Selector> {
+        match &mut self.targets {
+            Targets::Whole(_) => None,
+            Targets::Subscribers { selector, .. } => Some(&mut **selector),
+        }
+    }
+
     /// Returns true if the registry is known.
     pub(super) fn is_known(&self) -> bool {
         match &self.targets {

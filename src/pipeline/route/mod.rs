@@ -9,6 +9,7 @@
 //! event at most once, even if several routes name it.
 
 mod audience;
+mod explain;
 mod patterns;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use metrics::counter;
 use rustc_hash::FxHashMap;
 
 use self::audience::Audience;
+pub use self::explain::RouteRefusal;
 use self::patterns::Patterns;
 use super::destination::{DestinationId, Destinations, undecided_processor};
 use super::observe::ObservedRoute;

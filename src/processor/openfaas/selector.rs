@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::topics::{FunctionId, TopicLookup, TopicMap};
+use super::topics::{Function, FunctionId, TopicLookup, TopicMap};
+use crate::cloudevents::topic::{self, SEVERITY_TOPICS, Topic};
 use crate::event::{Batch, Selection, severity};
-use crate::processor::{Matches, Selector};
+use crate::processor::{Choice, Matches, Selector};
 
 /// The functions of one gateway, as the routing thread sees them. The number of a subscriber is the
 /// function's [`FunctionId`].
@@ -44,6 +45,31 @@ impl Selector for FunctionSelector {
         }
     }
 
+    fn explain(&mut self, batch: &Batch, i: usize) -> Vec<Choice> {
+        let map = Arc::clone(&self.topics.borrow());
+        let record = &batch.records[i];
+        let names = topic::names(record.category, batch.text(record.subject));
+        let severity = severity::known(batch.source.instance_uuid).of(batch, record);
+        let severity = severity.filter(|_| self.by_severity).map(|known| SEVERITY_TOPICS[known as usize]);
+        let takes = |topic: &Topic| {
+            let mut named = names.iter().filter(|name| !name.is_empty());
+            named.any(|name| topic.matches(name))
+                || matches!(topic, Topic::Exact(exact) if Some(&**exact) == severity)
+        };
+        let shown = |topic: &Topic| format!("`{topic}`");
+        let choice = |function: &Function| {
+            let is_taken = function.topics.iter().any(takes);
+            let refusal = || {
+                let topics: Vec<String> = function.topics.iter().map(shown).collect();
+                let named = names.iter().map(String::as_str).filter(|name| !name.is_empty()).chain(severity);
+                let named: Vec<String> = named.map(|name| format!("`{name}`")).collect();
+                format!("its topics are {}; the event's are {}", topics.join(", "), named.join(", "))
+            };
+            Choice { name: Arc::clone(&function.name), refusal: (!is_taken).then(refusal) }
+        };
+        map.functions().map(|(_, function)| choice(function)).collect()
+    }
+
     fn is_known(&self) -> bool {
         self.topics.borrow().is_whole()
     }
@@ -71,11 +97,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::cloudevents::topic::Topic;
     use crate::event::testing::source;
     use crate::event::{Category, Record, SourceInfo, Span, TypeSeverities};
     use crate::processor::SubscriberId;
-    use crate::processor::openfaas::topics::{Catalog, Function};
+    use crate::processor::openfaas::topics::Catalog;
 
     #[derive(Default)]
     struct Found(Vec<(String, Vec<usize>)>);
@@ -121,5 +146,47 @@ mod tests {
         };
         check(true, &[0, 2]);
         check(false, &[]);
+    }
+
+    #[test]
+    fn explanations_agree_with_the_selection() {
+        let subjects = ["VmPoweredOnEvent", "com.vmware.vc.x", "Event", "vm.powered.on"];
+        let arena = subjects.concat().into_bytes();
+        let mut start = 0;
+        let mut records = Vec::new();
+        for (subject, at) in subjects.iter().zip(0..) {
+            let category = [Category::Event, Category::EventEx, Category::Event][at % 3];
+            let subject = Span::new(start, start + subject.len());
+            records.push(Record { category, subject, ..Record::default() });
+            start = subject.range().end;
+        }
+        let batch = Batch::new(source(), 0, arena, records);
+        let topics =
+            ["VmPoweredOnEvent", "vm.powered.on", "vm.*,com.*", "*", "ex", "extended", "severity:error"];
+        let listed = topics.iter().map(|topics| Function {
+            name: (*topics).into(),
+            asynchronous: None,
+            topics: Topic::list(topics).collect(),
+        });
+        let map = Catalog::default().step(Instant::now(), listed.collect(), Duration::ZERO).unwrap().map;
+        let (_keep, map) = watch::channel(map);
+        let mut selector = FunctionSelector::new(map, true);
+        for (i, subject) in subjects.iter().enumerate() {
+            let mut found = Found::default();
+            selector.select(&batch, &Selection::one(i), &mut found);
+            let mut selected: Vec<String> = found.0.into_iter().map(|(name, _)| name).collect();
+            let choices = selector.explain(&batch, i);
+            let taken = choices.iter().filter(|choice| choice.refusal.is_none());
+            let mut taken: Vec<String> = taken.map(|choice| choice.name.to_string()).collect();
+            selected.sort();
+            taken.sort();
+            assert_eq!(selected, taken, "{subject}");
+            assert!(choices.len() == topics.len() && !taken.is_empty());
+        }
+        let refusal = selector.explain(&batch, 0).into_iter().find(|choice| &*choice.name == "ex").unwrap();
+        assert_eq!(
+            refusal.refusal.unwrap(),
+            "its topics are `ex`; the event's are `VmPoweredOnEvent`, `vm.powered.on`"
+        );
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cloudevents::topic::{SEVERITY_TOPICS, Topic, dotted};
+use crate::cloudevents::topic::{SEVERITY_TOPICS, Topic, names};
 use crate::event::{Category, Severity};
 use crate::limits::{FUNCTIONS_MAX, TOPIC_CACHE_MAX};
 
@@ -110,10 +110,10 @@ impl TopicMap {
     }
 
     /// The functions that want an event with one of these names. Sorted, without duplicates.
-    fn find(&self, names: &[&str]) -> Arc<[FunctionId]> {
+    fn find(&self, names: &[String]) -> Arc<[FunctionId]> {
         let mut found: Vec<FunctionId> = Vec::new();
         for name in names.iter().filter(|name| !name.is_empty()) {
-            found.extend(self.exact.get(*name).into_iter().flatten());
+            found.extend(self.exact.get(name.as_str()).into_iter().flatten());
             found.extend(self.wildcards.iter().filter(|(topic, _)| topic.matches(name)).map(|(_, id)| id));
         }
         found.sort_unstable();
@@ -148,12 +148,8 @@ impl TopicLookup {
         }
         // A known subject costs this hash and the one below; only a new one is matched with topics.
         if !cache.contains_key(subject) {
-            let older = match category {
-                Category::Event => dotted(subject),
-                Category::EventEx => dotted("EventEx"),
-                Category::ExtendedEvent => dotted("ExtendedEvent"),
-            };
-            cache.insert(subject.into(), map.find(&[subject, &older]));
+            let names = names(category, subject);
+            cache.insert(subject.into(), map.find(&names));
         }
         &cache[subject]
     }
@@ -281,6 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cloudevents::topic::dotted;
 
     fn function(name: &str, topics: &str) -> Function {
         Function { name: name.into(), asynchronous: None, topics: Topic::list(topics).collect() }

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::{EVENT, Separate};
 use crate::evaluate::{CurrentEvent, Evaluator};
 use crate::set::Alternative;
-use crate::{Event, PatternId, PatternSet, Root};
+use crate::{Event, Explanation, PatternId, PatternSet, Root, explain};
 
 // Few different values, so that patterns and events often agree.
 fn text() -> impl Strategy<Value = String> {
@@ -116,6 +116,14 @@ fn evaluate_all(set: &PatternSet, event: &Event<'_>) -> Vec<PatternId> {
     matched
 }
 
+/// The patterns that match by their explanations.
+fn explained(patterns: &[(PatternId, Json)], event: &Event<'_>) -> Vec<PatternId> {
+    let refused = |pattern: &Json| {
+        matches!(explain(Root::CloudEvent, pattern, event).unwrap(), Explanation::Refused(_))
+    };
+    patterns.iter().filter(|(_, pattern)| !refused(pattern)).map(|(id, _)| *id).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -136,6 +144,32 @@ proptest! {
             matcher.matches(&event, &mut matched);
             prop_assert_eq!(&matched, &evaluate_all(&set, &event), "{} of {}", data, subject);
             prop_assert_eq!(&matched, &separate.matches(&event), "{} of {}", data, subject);
+            prop_assert_eq!(&matched, &explained(&patterns, &event), "{} of {}", data, subject);
+        }
+    }
+
+    /// An explanation tells of a mismatch exactly if the matcher finds one, also for alternatives
+    /// and for other roots.
+    #[test]
+    fn explanations_agree_with_the_matcher(
+        branches in prop::collection::vec(pattern(), 2..5),
+        data in data(),
+        subject in "[AB]|Vm[AB]",
+        root in prop::sample::select(vec![Root::CloudEvent, Root::AwsEvent, Root::Data]),
+    ) {
+        let data = data.to_string();
+        let event = Event { data: data.as_bytes(), subject: &subject, ..EVENT };
+        let pattern = json!({ "$or": branches });
+        let mut matcher = Arc::new(PatternSet::compile(root, &[(0, pattern.clone())]).unwrap()).matcher();
+        let mut matched = Vec::new();
+        matcher.matches(&event, &mut matched);
+        match explain(root, &pattern, &event).unwrap() {
+            Explanation::Matches => prop_assert_eq!((matched.len(), matcher.undecided()), (1, 0)),
+            Explanation::Undecided => prop_assert_eq!(matched.len(), 1),
+            Explanation::Refused(reasons) => {
+                prop_assert!(matched.is_empty(), "{:?}", reasons);
+                prop_assert!((1..=branches.len()).contains(&reasons.len()), "{:?}", reasons);
+            }
         }
     }
 

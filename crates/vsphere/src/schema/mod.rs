@@ -18,6 +18,7 @@
 
 mod generated;
 
+use std::fmt;
 use std::sync::{LazyLock, OnceLock};
 
 use rustc_hash::FxHashMap;
@@ -203,6 +204,16 @@ impl Class {
         false
     }
 
+    /// The class that this one extends.
+    pub fn parent(&self) -> Option<&'static Class> {
+        class(generated::ROWS[self.id.index()].1)
+    }
+
+    /// The members that this class adds to those of its parent.
+    pub fn own_fields(&self) -> &[Field] {
+        &self.fields[self.parent().map_or(0, |parent| parent.fields.len())..]
+    }
+
     /// The member with this name, and its index.
     pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
@@ -225,6 +236,26 @@ impl Field {
             Absent::Json(kind.absent(optional && !marks.contains('!')).into())
         };
         Field { name, key: pascal(name).into(), kind, many, optional, absent }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::String => "string",
+            Kind::Boolean => "boolean",
+            Kind::Byte => "byte",
+            Kind::Short => "short",
+            Kind::Int => "int",
+            Kind::Long => "long",
+            Kind::Float => "float",
+            Kind::Double => "double",
+            Kind::DateTime => "dateTime",
+            Kind::Base64 => "base64Binary",
+            Kind::Any => "anyType",
+            Kind::Reference => "ManagedObjectReference",
+            Kind::Object(id) => id.class().name,
+        })
     }
 }
 
@@ -317,6 +348,20 @@ mod tests {
             class("VmPoweredOnEvent").unwrap().fields.iter().map(|field| &*field.key).collect();
         assert_eq!(keys[..4], ["Key", "ChainId", "CreatedTime", "UserName"]);
         assert_eq!(keys[10..], ["Dvs", "Tgw", "FullFormattedMessage", "ChangeTag", "AuditId", "Template"]);
+    }
+
+    #[test]
+    fn a_class_adds_members_to_those_of_its_parent() {
+        let class = |name: &str| class(name).unwrap();
+        let own = |name: &str| class(name).own_fields().iter().map(|field| field.name).collect::<Vec<_>>();
+        assert_eq!(class("VmPoweredOnEvent").parent().unwrap().name, "VmEvent");
+        assert!(class("Event").parent().is_none() && class("Event").own_fields().len() > 10);
+        assert_eq!((own("VmPoweredOnEvent"), own("VmEvent")), (vec![], vec!["template"]));
+        assert_eq!(own("EventEx")[..2], ["eventTypeId", "severity"]);
+        // The name of a kind is the one that the table has.
+        for field in classes().flat_map(|class| class.own_fields()) {
+            assert_eq!(Kind::parse(&field.kind.to_string()), field.kind, "{}", field.name);
+        }
     }
 
     #[test]

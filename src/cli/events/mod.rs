@@ -1,4 +1,6 @@
-//! `event-router events list`: asks a vCenter for every event type that it knows.
+//! `event-router events`: the event types of a vCenter, and the form of one of them.
+
+mod describe;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -15,6 +17,14 @@ use vsphere::api::EventInfo;
 #[derive(Debug, Subcommand)]
 pub enum EventsCommand {
     List(EventsListArgs),
+    Describe(describe::EventsDescribeArgs),
+}
+
+pub(super) fn run(command: &EventsCommand) -> anyhow::Result<Exit> {
+    match command {
+        EventsCommand::List(args) => list(args),
+        EventsCommand::Describe(args) => describe::run(args),
+    }
 }
 
 /// List every event type that a vCenter knows.
@@ -36,7 +46,7 @@ pub struct EventsListArgs {
     json: bool,
 }
 
-pub(super) fn list(args: &EventsListArgs) -> anyhow::Result<Exit> {
+fn list(args: &EventsListArgs) -> anyhow::Result<Exit> {
     let (_, config) = match super::load(&args.config) {
         Ok(loaded) => loaded,
         Err(end) => return Ok(end),
@@ -69,6 +79,7 @@ pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Resu
     }
 }
 
+/// The event types that a vCenter knows.
 async fn ask(source: &SourceConfig) -> anyhow::Result<Vec<EventInfo>> {
     let Some(settings) = source.kind.vcenter() else {
         let kind = source.kind.word();

@@ -1,0 +1,108 @@
+//! The decision about one event for every destination, with reasons.
+
+use serde::Serialize;
+
+use crate::event::Batch;
+use crate::limits::EXPLANATION_BYTES_MAX;
+use crate::outside;
+use crate::pipeline::destination::name_of;
+use crate::pipeline::route::Route;
+use crate::pipeline::settings::RouteSettings;
+use crate::settings::Config;
+
+/// The decision of one route.
+#[derive(Debug, Serialize)]
+pub struct RouteVerdict {
+    pub route: String,
+    pub takes: bool,
+    /// The reason why it does not take the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The decision about one destination.
+#[derive(Debug, Serialize)]
+pub struct DestinationVerdict {
+    pub destination: String,
+    /// `None` if its functions or rules decide, and are not known.
+    pub takes: Option<bool>,
+    /// The routes that name its processor.
+    pub routes: Vec<RouteVerdict>,
+    /// More about the decision than the routes say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl DestinationVerdict {
+    /// Name, decision, route and reason: one row, or one for each route that refuses the event.
+    pub fn rows(&self) -> Vec<[String; 4]> {
+        let takes = match self.takes {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
+        };
+        let row = |route: &str, reason: &str| {
+            [self.destination.clone(), takes.to_owned(), route.to_owned(), reason.to_owned()]
+        };
+        let taking: Vec<&str> =
+            self.routes.iter().filter(|route| route.takes).map(|route| &*route.route).collect();
+        if !taking.is_empty() || self.routes.is_empty() {
+            return vec![row(&taking.join(", "), self.reason.as_deref().unwrap_or_default())];
+        }
+        let refusing = self.routes.iter();
+        refusing.map(|route| row(&route.route, route.reason.as_deref().unwrap_or_default())).collect()
+    }
+}
+
+/// Decides about events.
+pub struct Decider<'c> {
+    pub config: &'c Config,
+    pub routes: &'c [RouteSettings],
+    /// The routes with the functions and rules of the processors; `None` if these are not known.
+    pub connected: Option<Route>,
+}
+
+impl Decider<'_> {
+    /// The decision about event `i` of `batch` for each destination, in the order of the processors.
+    pub fn verdicts(&mut self, batch: &Batch, i: usize) -> Vec<DestinationVerdict> {
+        (0..self.config.processors.len()).flat_map(|processor| self.of(processor, batch, i)).collect()
+    }
+
+    fn of(&mut self, at: usize, batch: &Batch, i: usize) -> Vec<DestinationVerdict> {
+        let processor = &self.config.processors[at];
+        let naming = self.routes.iter().filter(|route| route.processors.contains(&at));
+        let routes = || -> Vec<RouteVerdict> {
+            let verdict = |route: &RouteSettings| {
+                let reason = route.refusal(batch, i);
+                RouteVerdict {
+                    route: route.name.clone(),
+                    takes: reason.is_none(),
+                    reason: reason.map(|reason| outside::display(reason, EXPLANATION_BYTES_MAX)),
+                }
+            };
+            naming.clone().map(verdict).collect()
+        };
+        let verdict = |part: &str, takes, reason: Option<String>| DestinationVerdict {
+            destination: name_of(&processor.name, part),
+            takes,
+            routes: routes(),
+            reason: reason.map(|reason| outside::text(&reason, EXPLANATION_BYTES_MAX)),
+        };
+        if naming.clone().next().is_none() {
+            return vec![verdict("", Some(false), Some("no route sends events to it".to_owned()))];
+        }
+        let is_offered = routes().iter().any(|route| route.takes);
+        if !is_offered || !processor.kind.settings().selects() {
+            return vec![verdict("", Some(is_offered), None)];
+        }
+        let unknown = "its functions or rules decide; `--connect` asks for them";
+        let Some(choices) = self.connected.as_mut().and_then(|route| route.choices(at, batch, i)) else {
+            return vec![verdict("", None, Some(unknown.to_owned()))];
+        };
+        if choices.is_empty() {
+            return vec![verdict("", Some(false), Some("no function has topics".to_owned()))];
+        }
+        let each = choices.into_iter();
+        each.map(|choice| verdict(&choice.name, Some(choice.refusal.is_none()), choice.refusal)).collect()
+    }
+}
