@@ -16,8 +16,8 @@ use crate::settings::{Config, RouteConfig};
 
 /// Draw the configuration: sources, routes with their patterns, and processors.
 ///
-/// Prints a diagram for Mermaid, which GitHub, GitLab and many wikis show, or for Graphviz: `event-router
-/// graph --format dot | dot -Tsvg > routes.svg`. Credentials do not appear in it.
+/// Prints a diagram for Mermaid, which GitHub, GitLab and many wikis show, or for Graphviz:
+/// `event-router graph --format dot | dot -Tsvg > routes.svg`. Credentials do not appear in it.
 #[derive(Debug, Args)]
 pub struct GraphArgs {
     #[command(flatten)]

@@ -8,25 +8,25 @@ use crate::common::config::{RouterConfig, Section};
 use crate::common::free_address;
 use crate::common::router::Launch;
 
-/// Exit code and both outputs.
-fn run(arguments: &[&str]) -> (Option<i32>, String) {
+/// Exit code, standard output and standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Launch::new(arguments.iter().copied()).command().output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[track_caller]
 fn good(arguments: &[&str]) -> String {
-    let (code, told) = run(arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {told}");
+    let (code, told, errors) = run(arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {told}{errors}");
     told
 }
 
 #[track_caller]
 fn bad(arguments: &[&str], code: i32) -> String {
-    let (found, told) = run(arguments);
-    assert_eq!(found, Some(code), "{arguments:?}: {told}");
-    told
+    let (found, told, errors) = run(arguments);
+    assert_eq!(found, Some(code), "{arguments:?}: {told}{errors}");
+    told + &errors
 }
 
 /// A row of a table: the line that begins with these cells.
@@ -76,7 +76,8 @@ fn routes_test_tells_who_gets_an_event_and_why_others_do_not() {
     good(&[&web[..], &["--to", "audit"]].concat());
     bad(&[&web[..], &["--to", "pager"]].concat(), 1);
 
-    // Events of a file, as the router delivers them: an unknown severity passes the route of errors.
+    // Events of a file, as the router delivers them. Their unknown severity passes the route of
+    // errors.
     let event = |name: &str| {
         json!({
             "specversion": "1.0", "id": "1", "source": "https://vc.invalid/sdk", "subject": "VmRemovedEvent",
@@ -115,9 +116,9 @@ fn routes_test_asks_a_gateway_for_its_functions() {
     let (_folder, file) = written(&config("https://vc.invalid/sdk", &gateway.url()));
     let test = ["routes", "test", "-c", &file, "--type", "VmPoweredOnEvent", "--connect"];
     let told = good(&[&test[..], &["--to", "fn/on"]].concat());
-    row(&told, &["fn/on", "yes", "functions"]);
+    row(&told, &["fn/on.openfaas-fn", "yes", "functions"]);
     assert!(
-        row(&told, &["fn/off", "no", "functions"]).ends_with(
+        row(&told, &["fn/off.openfaas-fn", "no", "functions"]).ends_with(
             "its topics are `vm.powered.off`, `Host*`; the event's are `VmPoweredOnEvent`, `vm.powered.on`"
         ),
         "{told}"

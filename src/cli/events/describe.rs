@@ -28,8 +28,8 @@ use vsphere::schema::{self, Absent, Class, Field, Kind};
 /// TYPE is an event class, or the eventTypeId of an EventEx as in the TYPE column of `event-router
 /// events list`. The members are those of vSphere 9.1; a newer vCenter may send more.
 ///
-/// If there is a configuration, it also tells which routes take the sample. With `--connect`, it asks
-/// a vCenter for the category and the description of the type.
+/// If there is a configuration, it also tells which routes take the sample. With `--connect`, it
+/// asks a vCenter for the category and the description of the type.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router events describe VmPoweredOnEvent

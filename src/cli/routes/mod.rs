@@ -40,9 +40,9 @@ pub enum RoutesCommand {
 
 /// Tell which destinations would get an event, and why others would not.
 ///
-/// The event comes from a file, from standard input (`-`), or is a sample of its `--type`. A file has
-/// CloudEvents as the router delivers them, or their `data` alone with `--type`, one after the other.
-/// Nothing is delivered.
+/// The event comes from a file, from standard input (`-`), or is a sample of its `--type`. A file
+/// has CloudEvents as the router delivers them, or their `data` alone with `--type`, one after the
+/// other. Nothing is delivered.
 ///
 /// For a destination that does not get the event, the table names the first member of the route's
 /// pattern that the event does not meet, and the value found there. The functions of a gateway and
@@ -67,8 +67,8 @@ pub struct RoutesTestArgs {
     /// A member of the sample, as for `event-router emit`. May be repeated
     #[arg(long = "field", value_name = "NAME=VALUE", requires = "kind", conflicts_with = "file")]
     fields: Vec<String>,
-    /// Name of the source that the event comes from; by default the one with its CloudEvents source,
-    /// or the first one
+    /// Name of the source that the event comes from; by default the one with its CloudEvents
+    /// `source`, or the first one
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// vCenter's category of the event. Without it, patterns see it only if the event names it
@@ -80,7 +80,8 @@ pub struct RoutesTestArgs {
     /// Time in seconds that processors may take to read their functions or rules
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
-    /// Succeed only if this destination gets every event
+    /// Succeed only if this destination gets every event. A function may be named without its
+    /// namespace
     #[arg(long, value_name = "DESTINATION")]
     to: Option<String>,
     /// Print a JSON array with one object for each event instead of tables
@@ -136,7 +137,7 @@ pub(super) fn run(command: &RoutesCommand) -> anyhow::Result<Exit> {
         learn(event, args.severity);
         let verdicts = decider.verdicts(&event.batch, 0);
         is_good &= match &args.to {
-            Some(to) => verdicts.iter().any(|one| one.destination == *to && one.takes == Some(true)),
+            Some(to) => verdicts.iter().any(|one| one.is_named(to) && one.takes == Some(true)),
             None => verdicts.iter().any(|one| one.takes != Some(false)),
         };
         match args.json {

@@ -34,6 +34,12 @@ pub struct DestinationVerdict {
 }
 
 impl DestinationVerdict {
+    /// Returns true for the name of the destination, and for that of a function without namespace.
+    pub fn is_named(&self, name: &str) -> bool {
+        let rest = self.destination.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || name.contains('/') && rest.starts_with('.'))
+    }
+
     /// Name, decision, route and reason: one row, or one for each route that refuses the event.
     pub fn rows(&self) -> Vec<[String; 4]> {
         let takes = match self.takes {
@@ -63,7 +69,8 @@ pub struct Decider<'c> {
 }
 
 impl Decider<'_> {
-    /// The decision about event `i` of `batch` for each destination, in the order of the processors.
+    /// The decision about event `i` of `batch` for each destination, in the order of the
+    /// processors.
     pub fn verdicts(&mut self, batch: &Batch, i: usize) -> Vec<DestinationVerdict> {
         (0..self.config.processors.len()).flat_map(|processor| self.of(processor, batch, i)).collect()
     }
