@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Removed sources stop first, so that their last events are routed by the routes that they were
-//! read for. Changed sources stop before they start again: both would read with one position.
+//! read for. Changed sources read on while the pipeline waits for the end of removed parts. They
+//! stop before they start again: both would read with one position.
 //!
 //! INVARIANT: everything that can be wrong with a configuration is found before the first source is
 //! stopped.
@@ -37,6 +38,8 @@ type MadeProcessor = Option<Arc<dyn Processor>>;
 /// A configuration could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
     #[error(transparent)]
     Processor(#[from] BuildError),
     #[error(transparent)]
@@ -48,7 +51,8 @@ impl ReloadError {
     pub fn is_invalid(&self) -> bool {
         matches!(
             self,
-            ReloadError::Processor(_)
+            ReloadError::Invalid(_)
+                | ReloadError::Processor(_)
                 | ReloadError::Pipeline(PipelineReloadError::Start(_) | PipelineReloadError::Slots(_))
         )
     }
@@ -56,8 +60,16 @@ impl ReloadError {
 
 impl Router {
     /// The changes that [`Router::reload`] would make.
-    pub fn plan(&self, new: &Config) -> Changes {
-        plan(&self.config, new).changes
+    ///
+    /// # Errors
+    /// The two configurations cannot be mixed where a part needs a restart.
+    pub fn plan(&self, new: &Config) -> Result<Changes, ReloadError> {
+        Ok(self.valid_plan(new)?.changes)
+    }
+
+    fn valid_plan(&self, new: &Config) -> Result<ReloadPlan, ReloadError> {
+        let plan = plan(&self.config, new);
+        if plan.problems.is_empty() { Ok(plan) } else { Err(ReloadError::Invalid(plan.problems)) }
     }
 
     /// Applies another configuration. Parts that did not change do not notice. Must run within the
@@ -66,7 +78,8 @@ impl Router {
     /// # Errors
     /// On an error nothing has changed.
     pub async fn reload(&mut self, new: &Config) -> Result<Changes, ReloadError> {
-        let ReloadPlan { mut changes, config, sources: starts, processors: makes } = plan(&self.config, new);
+        let ReloadPlan { mut changes, config, sources: starts, processors: makes, .. } =
+            self.valid_plan(new)?;
         let settings = pipeline_settings::pipeline(&config);
         // Find what is wrong before anything changes.
         let (processors, made) = self.build_changed(&config, &makes)?;
@@ -82,12 +95,17 @@ impl Router {
         let goes_on = |name: &str| {
             config.sources.iter().zip(&starts).any(|(source, starts)| source.name == name && !starts)
         };
+        let is_configured = |name: &str| config.sources.iter().any(|source| source.name == name);
+        let stop = async |stopping: Vec<RunningSource>| {
+            stopping.iter().for_each(RunningSource::stop);
+            let until = Instant::now() + config.shutdown_timeout / SOURCE_STOP_SHARE;
+            futures_util::future::join_all(stopping.into_iter().map(|source| source.ended_by(until))).await;
+        };
         let running = std::mem::take(&mut self.sources);
         let (mut sources, stopping): (Vec<_>, Vec<_>) =
             running.into_iter().partition(|source| goes_on(&source.name));
-        stopping.iter().for_each(RunningSource::stop);
-        let until = Instant::now() + config.shutdown_timeout / SOURCE_STOP_SHARE;
-        futures_util::future::join_all(stopping.into_iter().map(|source| source.ended_by(until))).await;
+        let (changed, removed) = stopping.into_iter().partition(|source| is_configured(&source.name));
+        stop(removed).await;
         // Change the pipeline.
         let is_replacing = |new: &&ProcessorConfig| {
             self.removed.get(&new.name).is_some_and(|kind| *kind != discriminant(&new.kind))
@@ -100,7 +118,8 @@ impl Router {
             retire_within: config.shutdown_timeout,
             bounds: bounds(&config),
         };
-        let removed = self.pipeline.reload(reload).await?;
+        // From here on an error means that the process ends: the store or the pipeline has failed.
+        let removed = self.pipeline.reload(reload, stop(changed)).await?;
         for processor in removed {
             let note = format!("{} events in memory", processor.unsettled);
             changes.add_note(&format!("processor {}", processor.name), &note);
@@ -153,9 +172,9 @@ impl Router {
         let sources: Vec<String> = self.config.sources.iter().map(|source| source.name.clone()).collect();
         let (found, wait) = oneshot::channel();
         self.pipeline.store().with(move |store| {
-            let _ = found.send(store.reader().destinations(&sources));
+            let _ = found.send(store.reader().destinations(&sources)?);
             Ok(())
         });
-        Ok(wait.await.map_err(|_| PipelineReloadError::Stopped)??)
+        wait.await.map_err(|_| PipelineReloadError::Stopped)
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::LogArgs;
 use crate::admin::control::{ReloadRefusal, ReloadRequest, ReloadWhat};
 use crate::app::Router;
+use crate::app::reload::ReloadError;
 use crate::limits::RELOAD_LOOK_INTERVAL;
 use crate::settings::changes::{Changes, ReloadAction};
 use crate::settings::{self, Config};
@@ -103,8 +104,10 @@ impl Reloads {
                 (router, applied) = self.apply(router).await?;
                 applied
             }
-            ReloadWhat::DryRun => self.load().map(|config| router.plan(&config)),
-            ReloadWhat::Compare { name, text } => self.load_text(&text, &name).map(|new| router.plan(&new)),
+            ReloadWhat::DryRun => self.load().and_then(|config| router.plan(&config).map_err(refusal)),
+            ReloadWhat::Compare { name, text } => {
+                self.load_text(&text, &name).and_then(|new| router.plan(&new).map_err(refusal))
+            }
         };
         // The one who asked may have gone.
         let _ = answer.send(answered);
@@ -125,10 +128,7 @@ impl Reloads {
                 };
                 let applied;
                 (router, applied) = self.runtime.spawn(reload).await.ok()?;
-                applied.map_err(|error| match error.is_invalid() {
-                    true => ReloadRefusal::Invalid(error.to_string()),
-                    false => ReloadRefusal::Failed(error.to_string()),
-                })
+                applied.map_err(refusal)
             }
         };
         self.tell(&applied);
@@ -179,6 +179,13 @@ impl Reloads {
         }
         self.overrides.apply(&mut config);
         Ok(config)
+    }
+}
+
+fn refusal(error: ReloadError) -> ReloadRefusal {
+    match error.is_invalid() {
+        true => ReloadRefusal::Invalid(error.to_string()),
+        false => ReloadRefusal::Failed(error.to_string()),
     }
 }
 

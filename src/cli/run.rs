@@ -135,13 +135,14 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
         }
         // Wait for a signal, or the failure of a part.
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         ServiceManager::ready();
         loop {
             let watches = router.config().reload_on_change;
             let cause = tokio::select! {
                 _ = terminate.recv() => break,
-                result = tokio::signal::ctrl_c() => break result?,
+                _ = interrupt.recv() => break,
                 _ = failed.wait_for(Option::is_some) => break,
                 _ = hangup.recv() => {
                     if router.reopen_files() {
@@ -177,7 +178,7 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
                 Ok(if drained.settled { Exit::Done } else { Exit::Unsettled })
             }
             _ = terminate.recv() => Ok(Exit::Unsettled),
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Unsettled),
+            _ = interrupt.recv() => Ok(Exit::Unsettled),
         }
     });
     // A task that hangs must not keep the process.

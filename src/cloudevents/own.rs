@@ -13,6 +13,9 @@ use super::envelope::Rendering;
 use super::text::{header_value, push_escaped, push_member};
 use crate::event::{Attributes, Extension, ExtensionKind, Record};
 
+/// The attributes of a dead letter that goes to another processor.
+const FAILED_EXTENSIONS: [&str; 3] = ["knativeerrordest", "knativeerrorcode", "knativeerrordata"];
+
 impl Rendering<'_> {
     /// Appends the event as a structured CloudEvent.
     pub(super) fn structured_own(&self, record: &Record, own: &Attributes<'_>, out: &mut Vec<u8>) {
@@ -34,7 +37,7 @@ impl Rendering<'_> {
             push_member(out, "partitionkey", entity);
         }
         self.push_failed(out);
-        for Extension { name, kind, value } in own.extensions.iter().filter(|own| !self.is_fixed(own.name)) {
+        for Extension { name, kind, value } in own.extensions.iter().filter(|own| !self.replaces(own.name)) {
             match kind {
                 ExtensionKind::String => push_member(out, name, value.as_bytes()),
                 ExtensionKind::Boolean | ExtensionKind::Integer => {
@@ -68,15 +71,27 @@ impl Rendering<'_> {
         if let Some(entity) = self.partition_key(record) {
             insert("partitionkey", entity);
         }
-        own.extensions.iter().for_each(|extension| insert(extension.name, extension.value.as_bytes()));
+        for Extension { name, value, .. } in own.extensions.iter().filter(|own| !self.replaces(own.name)) {
+            insert(name, value.as_bytes());
+        }
         for (name, value) in &self.options.extensions.fixed {
             insert(name, value.as_bytes());
         }
         self.insert_failed(&mut headers);
-        let media = if own.datacontenttype.is_empty() { "application/json" } else { own.datacontenttype };
+        let media = match own.datacontenttype {
+            "" if record.data.is_empty() => return headers,
+            "" => "application/json",
+            media => media,
+        };
         let media = HeaderValue::from_str(media);
         headers.insert(CONTENT_TYPE, media.unwrap_or(HeaderValue::from_static("application/octet-stream")));
         headers
+    }
+
+    /// Returns true if the router sets an extension of this name itself: it is configured, or it
+    /// tells why the event is a dead letter.
+    fn replaces(&self, name: &str) -> bool {
+        self.is_fixed(name) || (self.batch.failed.is_some() && FAILED_EXTENSIONS.contains(&name))
     }
 
     fn is_fixed(&self, name: &str) -> bool {
@@ -105,6 +120,8 @@ fn push_data(out: &mut Vec<u8>, data: &[u8], own: &Attributes<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cloudevents::binding::http::to_event;
     use cloudevents::event::{Data, ExtensionValue};
     use cloudevents::{AttributesReader, Event};
@@ -112,7 +129,7 @@ mod tests {
     use crate::cloudevents::settings::Extensions;
     use crate::cloudevents::{Envelope, EnvelopeOptions};
     use crate::event::testing::source;
-    use crate::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, Selection};
+    use crate::event::{Attributes, Batch, Extension, ExtensionKind, Failed, PushedEvent, Selection};
 
     const ATTRIBUTES: Attributes<'static> = Attributes {
         id: "a \"1\"",
@@ -198,6 +215,34 @@ mod tests {
         assert_eq!(text.matches("severitytext").count(), 1, "{text}");
         assert!(text.contains("\"severitytext\":\"INFO\""), "{text}");
         assert_eq!(rendering.headers(0)["ce-severitytext"], "INFO");
+    }
+
+    /// The event was a dead letter elsewhere before it came here.
+    #[test]
+    fn a_dead_letter_names_its_last_failure_alone() {
+        let names = super::FAILED_EXTENSIONS;
+        let old = names.map(|name| Extension { name, kind: ExtensionKind::String, value: "old" });
+        let mut batch = Batch::new(source(), 0, Vec::new(), Vec::new());
+        batch.push(&PushedEvent {
+            attributes: ATTRIBUTES,
+            extensions: &old,
+            data: b"1",
+            ..PushedEvent::default()
+        });
+        let failed = Failed { dest: "http://new/".into(), code: 422, data: String::new() };
+        batch.failed = Some(Arc::new(failed));
+        let (envelope, mut structured) = (envelope(&[]), Vec::new());
+        let rendering = envelope.open(&batch);
+        rendering.structured(0, &mut structured);
+        let text = String::from_utf8(structured).expect("UTF-8");
+        assert!(text.contains("\"knativeerrordest\":\"http://new/\"") && !text.contains("old"), "{text}");
+        assert!(rendering.headers(0).values().all(|value| value != "old"));
+    }
+
+    #[test]
+    fn an_event_without_data_has_no_content_type() {
+        let batch = batch("", b"");
+        assert!(!envelope(&[]).open(&batch).headers(0).contains_key("content-type"));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub const HEADER_RENDERED_BYTES_MAX: usize = 8 << 10;
 pub const FILE_WRITE_BYTES_MAX: usize = 1 << 20;
 /// Time that a disk may take to write and sync one request.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which an append waits for the lock of its file.
+pub const FILE_LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Time between two attempts to lock a file.
+pub const FILE_LOCK_LOOK: Duration = Duration::from_millis(20);
 /// Bytes that are read at a time to find the last line break of a file.
 pub const FILE_REPAIR_BYTES: usize = 64 << 10;
 /// Rotated files with the same second in their names.

@@ -14,6 +14,7 @@
 //! that it names as unsettled belong together.
 
 mod changes;
+mod flow;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
+use self::flow::{Begun, Flow};
 use super::destination::{DestinationId, Destinations, undecided_processor};
 use super::order::{Leaving, Order};
 use super::parse::{Parsed, Poison};
@@ -66,31 +68,6 @@ pub struct Core {
     poison: DestinationId,
 }
 
-/// One source within the core.
-struct Flow {
-    name: String,
-    /// Length of the overlap before the resume time, microseconds.
-    overlap_us: i64,
-    /// Set once the source has begun.
-    begun: Option<Begun>,
-}
-
-struct Begun {
-    info: Arc<SourceInfo>,
-    order: Order,
-    settle: Settle,
-    progress: Arc<Progress>,
-    /// The resume time of the last checkpoint, microseconds since 1970 UTC.
-    resume_us: i64,
-    /// Time at which the source first began, over all runs; see [`Checkpoint::first_us`].
-    first_us: Option<i64>,
-    changed: bool,
-    /// The last row of the inbox that was routed; 0 before the first.
-    inbox_row: i64,
-    /// Destinations that the last checkpoint named.
-    known: Vec<String>,
-}
-
 /// The next resume time, microseconds since 1970 UTC. A restarted source begins to read one overlap
 /// before it, which is never later than the oldest unsettled event.
 ///
@@ -126,8 +103,7 @@ impl Core {
     /// `sources` holds the name and the overlap in microseconds, by source index.
     pub fn new(sources: Vec<(String, i64)>, route: Route, mut destinations: Destinations) -> Self {
         let poison = destinations.intern(usize::MAX, POISON, "");
-        let sources =
-            sources.into_iter().map(|(name, overlap_us)| Flow { name, overlap_us, begun: None }).collect();
+        let sources = sources.into_iter().map(|(name, overlap_us)| Flow::new(name, overlap_us)).collect();
         Core { sources, route, destinations, poison }
     }
 

@@ -39,7 +39,9 @@ use super::run::{Pipeline, StartError};
 use super::settings::{ProcessorSettings, RouteSettings, Settings, SourceSettings};
 use crate::cloudevents::settings::Payload;
 use crate::limits::{RELOADED_SLOTS_MAX, RETIRE_ANSWERS_MAX};
-use crate::processor::Processor;
+use crate::processor::{
+    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 use crate::state::{Bounds, StoreError};
 
 /// A reload of the pipeline failed and changed nothing.
@@ -141,6 +143,27 @@ pub(super) struct Retiring {
     ending: Option<Vec<Mailbox>>,
 }
 
+/// Stands in the slot of a processor that has ended. It gets no events.
+struct RemovedInstance;
+
+impl Processor for RemovedInstance {
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: 1, bytes_max: 1, partial: false }
+    }
+
+    fn deliver<'a>(&'a self, _: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+        Box::pin(async { DeliveryOutcome::of(Err(removed())) })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async { Err(removed()) })
+    }
+}
+
+fn removed() -> Failure {
+    Failure::new(Blame::Target, "this processor was removed from the configuration")
+}
+
 impl Pipeline {
     /// Checks settings for a reload.
     ///
@@ -172,13 +195,16 @@ impl Pipeline {
 
     /// Applies other settings. Parts that did not change keep their connections and their queues.
     ///
-    /// Only one reload may run at a time.
+    /// Only one reload may run at a time. `stop` is awaited just before the change; it stops the
+    /// sources that have changed.
     ///
     /// # Errors
-    /// On an error nothing has changed.
+    /// Those of [`Pipeline::check`], before anything has changed. Otherwise the pipeline or its
+    /// store has failed.
     pub async fn reload(
         &mut self,
         reload: PipelineReload,
+        stop: impl Future<Output = ()>,
     ) -> Result<Vec<RemovedProcessor>, PipelineReloadError> {
         let PipelineReload { settings, processors, replacing, retire_within, bounds } = reload;
         let (source_slots, slots) = self.assign(&settings)?;
@@ -190,6 +216,7 @@ impl Pipeline {
         let added: Vec<usize> = slots.iter().copied().filter(|slot| is_added(*slot)).collect();
         let replacing = replacing.iter().filter_map(|name| self.slots.slot_of(name)).collect();
         let spooled = self.prepare(added, replacing, &source_slots).await?;
+        stop.await;
         // Apply the change.
         if settings.processors.iter().any(|new| new.delivery.envelope.payload != Payload::Pascal) {
             self.keep_sent.store(true, SeqCst);
@@ -264,10 +291,10 @@ impl Pipeline {
         }
         let (counted, wait) = oneshot::channel();
         self.store.with(move |store| {
-            let _ = counted.send(store.reader().spools());
+            let _ = counted.send(store.reader().spools()?);
             Ok(())
         });
-        let spools = wait.await.map_err(|_| PipelineReloadError::Stopped)??;
+        let spools = wait.await.map_err(|_| PipelineReloadError::Stopped)?;
         Ok(Spooled::by_destination(spools.iter().map(|(name, size)| (name, size.rows))))
     }
 }
@@ -302,6 +329,7 @@ impl CoreThread {
     /// Applies a change.
     pub(super) fn reload(&mut self, change: PipelineChange) {
         // Sources.
+        self.core.remove_sources();
         for (at, settings) in change.sources {
             self.core.set_source(at, &settings.name, settings.overlap.as_micros() as i64);
             match self.settings.sources.get_mut(at) {
@@ -358,6 +386,8 @@ impl CoreThread {
         if slot < self.processors.len() {
             self.settings.processors[slot] = settings;
             self.processors[slot] = processor;
+            // A new selector counts from 0.
+            self.undecided[slot] = None;
         } else {
             self.settings.processors.push(settings);
             self.processors.push(processor);
@@ -423,7 +453,12 @@ impl CoreThread {
             tracing::warn!(%processor, events, "this processor is no longer configured; its unsettled events are discarded");
         }
         let is_quiet = self.core.route_mut().0.undecided_queue(slot).abandon();
-        is_quiet && retiring.ending.iter().flatten().all(Mailbox::is_closed)
+        let has_ended = is_quiet && retiring.ending.iter().flatten().all(Mailbox::is_closed);
+        if has_ended {
+            // Its files and connections are closed, and its refreshes end.
+            self.processors[slot] = Arc::new(RemovedInstance);
+        }
+        has_ended
     }
 }
 

@@ -19,6 +19,7 @@ use std::mem::discriminant;
 
 use serde::{Deserialize, Serialize};
 
+use super::references::dead_letter_problems;
 use super::{Config, ProcessorConfig, RouteConfig, SourceConfig};
 
 /// The effect of a reload on a part of the configuration.
@@ -55,6 +56,9 @@ pub struct ReloadPlan {
     pub changes: Changes,
     /// The new configuration, in which every part that needs a restart has its old settings.
     pub config: Config,
+    /// Problems of `config`, which neither of the two configurations has: a part that keeps its old
+    /// settings can disagree with the new ones of another part.
+    pub problems: Vec<String>,
     /// By index in `config`: the sources to start again, because they are new or have changed.
     pub sources: Vec<bool>,
     /// By index in `config`: the processors to make again.
@@ -171,7 +175,15 @@ pub fn plan(running: &Config, new: &Config) -> ReloadPlan {
     config.log.format = running.log.format;
     config.log.invocations = running.log.invocations;
     config.log.invocations_per_second = running.log.invocations_per_second;
-    ReloadPlan { changes: Changes(changes), config, sources, processors }
+    let problems = config.processors.iter().flat_map(|processor| {
+        let found = dead_letter_problems(processor, &config.processors).into_iter();
+        found.map(|problem| {
+            let name = &processor.name;
+            format!("until a restart, `deadLetterTo` of `{name}` does not fit the processors that go on as before: {problem}")
+        })
+    });
+    let problems = problems.collect();
+    ReloadPlan { changes: Changes(changes), config, problems, sources, processors }
 }
 
 /// The note about a removed processor; the reload adds the numbers of its events.
@@ -307,6 +319,24 @@ routes:
             &["changed: log.level", "needs a restart: log.format"],
         );
         check("routes:", "dataDir: /elsewhere\nroutes:", &["needs a restart: dataDir"]);
+    }
+
+    /// Each of the two files is right by itself.
+    #[test]
+    fn a_circle_of_dead_letters_through_a_part_that_needs_a_restart_is_a_problem() {
+        let to = |name: &str, more: &str| {
+            format!("- {{name: {name}, type: cloudevents, url: https://{name}{more}}}\n")
+        };
+        let file = |processors: [String; 2]| {
+            let (head, tail) =
+                (RUNNING.split("- {name: p").next().unwrap(), "routes:\n- {name: all, processors: [p, q]}\n");
+            config(&format!("{head}{}{tail}", processors.concat()))
+        };
+        let running = file([to("p", ", deadLetterTo: q"), to("q", "")]);
+        let new = file(["- {name: p, type: console}\n".into(), to("q", ", deadLetterTo: p")]);
+        let problems = plan(&running, &new).problems;
+        assert!(problems.len() == 2 && problems[0].contains("in a circle"), "{problems:?}");
+        assert_eq!(plan(&running, &running).problems, [""; 0]);
     }
 
     #[test]

@@ -21,6 +21,42 @@ pub(super) fn check(config: &mut Config, root: &CheckedMap, problems: &mut Probl
     }
 }
 
+/// The problems with the `deadLetterTo` of one of `processors`.
+pub(super) fn dead_letter_problems(
+    processor: &ProcessorConfig,
+    processors: &[ProcessorConfig],
+) -> Vec<String> {
+    let Some(name) = processor.delivery.dead_letter.as_deref() else { return Vec::new() };
+    let find = |name: &str| processors.iter().find(|processor| processor.name == name);
+    let Some(sink) = find(name) else {
+        let names = processors.iter().map(|processor| &*processor.name);
+        return vec![no_such("processor", name, names)];
+    };
+    let mut problems = Vec::new();
+    if sink.kind.settings().selects() {
+        problems.push(format!(
+            "`{name}` selects events by functions or rules, so a dead letter might go nowhere; name a processor of another type, such as `cloudevents` or `file`"
+        ));
+    }
+    // Follow the chain. A chain that is longer than the number of processors has a cycle.
+    let mut chain = vec![&*processor.name];
+    let mut next = Some(name);
+    while let Some(at) = next
+        && chain.len() <= processors.len()
+    {
+        chain.push(at);
+        if at == processor.name {
+            let cycle = chain.join("` → `");
+            problems.push(format!(
+                "dead letters would go in a circle: `{cycle}`; remove one of these `deadLetterTo`"
+            ));
+            break;
+        }
+        next = find(at).and_then(|processor| processor.delivery.dead_letter.as_deref());
+    }
+    problems
+}
+
 struct References<'a> {
     root: &'a CheckedMap,
     processors: &'a [ProcessorConfig],
@@ -56,38 +92,10 @@ impl References<'_> {
 
     /// Checks every `deadLetterTo`: the processor must exist, take every event and end the chain.
     fn dead_letter_processors(&mut self) {
-        let processors = self.processors;
-        let find = |name: &str| processors.iter().find(|processor| processor.name == name);
-        for (block, processor) in self.root.blocks("processors").into_iter().zip(processors) {
-            let Some(name) = processor.delivery.dead_letter.as_deref() else { continue };
+        for (block, processor) in self.root.blocks("processors").into_iter().zip(self.processors) {
             let (line, path) = (block.line_of("deadLetterTo"), block.path_of("deadLetterTo"));
-            let Some(sink) = find(name) else {
-                let names = processors.iter().map(|processor| &*processor.name);
-                self.problems.error(line, &path, no_such("processor", name, names));
-                continue;
-            };
-            if sink.kind.settings().selects() {
-                let message = format!(
-                    "`{name}` selects events by functions or rules, so a dead letter might go nowhere; name a processor of another type, such as `cloudevents` or `file`"
-                );
-                self.problems.error(line, &path, message);
-            }
-            // Follow the chain. A chain that is longer than the number of processors has a cycle.
-            let mut chain = vec![&*processor.name];
-            let mut next = Some(name);
-            while let Some(at) = next
-                && chain.len() <= processors.len()
-            {
-                chain.push(at);
-                if at == processor.name {
-                    let cycle = chain.join("` → `");
-                    let message = format!(
-                        "dead letters would go in a circle: `{cycle}`; remove one of these `deadLetterTo`"
-                    );
-                    self.problems.error(line, &path, message);
-                    break;
-                }
-                next = find(at).and_then(|processor| processor.delivery.dead_letter.as_deref());
+            for problem in dead_letter_problems(processor, self.processors) {
+                self.problems.error(line, &path, problem);
             }
         }
     }

@@ -180,6 +180,29 @@ fn spooled_events_of_a_removed_processor_wait_until_it_comes_back() {
     stack.targets.iter().for_each(|target| judge(&stack, target));
 }
 
+/// The new one writes to the file that the old one had locked.
+#[test]
+fn a_renamed_file_processor_goes_on_with_its_file() {
+    let stack = stack(Pace::Idle, 1);
+    let path = stack.folder.path().join("events.jsonl");
+    let with = |name: &str, bytes_max: &str| {
+        let file = Section::default().set("name", name).set("type", "file").set("path", path.to_str());
+        config(&stack).processor(file.set("bytesMax", bytes_max))
+    };
+    let lines = || std::fs::read_to_string(&path).map_or(0, |text| text.lines().count());
+    let mut router = stack.start(&with("old", "100MiB"));
+    stack.vcenter.append(10);
+    assert!(wait_until(LIMIT, || lines() == 10), "{}", router.stderr().text());
+    applied(&stack, &with("old", "200MiB"));
+    stack.vcenter.append(10);
+    assert!(wait_until(LIMIT, || lines() == 20), "{}", router.stderr().text());
+    applied(&stack, &with("new", "200MiB"));
+    stack.vcenter.append(10);
+    assert!(wait_until(LIMIT, || lines() == 30), "{}", router.stderr().text());
+    assert!(!router.stderr().contains("cannot open a file"), "{}", router.stderr().text());
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+}
+
 /// The configuration without the last target.
 fn config_without_last(stack: &Stack) -> RouterConfig {
     config(stack).without_processor(&format!("target-{}", stack.targets.len() - 1))

@@ -24,7 +24,7 @@ pub(super) struct Answers {
     pub trust: InitTrust,
     pub target: InitTarget,
     /// Secrets to write into files of their own.
-    pub new_secrets: Vec<(PathBuf, String)>,
+    pub new_secrets: Vec<(PathBuf, Secret)>,
 }
 
 /// The place of a secret.
@@ -92,7 +92,7 @@ impl Answers {
 fn target(
     args: &InitArgs,
     questions: &mut Questions,
-    new_secrets: &mut Vec<(PathBuf, String)>,
+    new_secrets: &mut Vec<(PathBuf, Secret)>,
 ) -> anyhow::Result<InitTarget> {
     let kinds = TargetKind::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     let names: Vec<String> = kinds.map(|kind| kind.get_name().to_owned()).collect();
@@ -132,7 +132,7 @@ fn target(
 fn gateway_auth(
     args: &InitArgs,
     questions: &mut Questions,
-    new_secrets: &mut Vec<(PathBuf, String)>,
+    new_secrets: &mut Vec<(PathBuf, Secret)>,
 ) -> anyhow::Result<Option<(String, PathBuf)>> {
     let given = args.gateway_user.as_deref();
     let default = if args.gateway_password_file.is_some() { "admin" } else { "" };
@@ -202,12 +202,11 @@ fn keep(
     args: &InitArgs,
     name: &str,
     secret: String,
-    new_secrets: &mut Vec<(PathBuf, String)>,
+    new_secrets: &mut Vec<(PathBuf, Secret)>,
 ) -> anyhow::Result<PathBuf> {
-    // From here on it is redacted wherever it appears.
-    drop(Secret::inline(&*secret));
     let path = own_file(args, name)?;
-    new_secrets.push((path.clone(), secret));
+    // From here on it is redacted wherever it appears.
+    new_secrets.push((path.clone(), Secret::inline(secret)));
     Ok(path)
 }
 

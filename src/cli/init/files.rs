@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::InitUsageError;
 
@@ -21,18 +22,20 @@ pub(super) fn refuse_existing(path: &Path, force: bool) -> anyhow::Result<()> {
     .into())
 }
 
-/// Writes a file with mode 0600. With `force` it replaces one that exists, as a whole.
+/// Writes a file with mode 0600 as a whole. With `force` it replaces one that exists.
 pub(super) fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
-    let cannot = || format!("cannot write `{}`", path.display());
-    if !force {
-        return fill(path, text).with_context(cannot);
+    let name = path.file_name().context("the output has no file name")?.to_string_lossy();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let new = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = fill(&new, text).and_then(|()| {
+        let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        renameat_with(CWD, &new, CWD, path, flags)?;
+        File::open(folder)?.sync_all()
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
     }
-    let mut name = path.file_name().context("the output has no file name")?.to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // Left behind by a run that was interrupted.
-    let _ = fs::remove_file(&new);
-    fill(&new, text).and_then(|()| fs::rename(&new, path)).with_context(cannot)
+    written.with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn fill(path: &Path, text: &str) -> std::io::Result<()> {

@@ -137,7 +137,7 @@ fn write(args: &InitArgs, questions: &mut Questions) -> anyhow::Result<Answers> 
     let output = std::path::absolute(&args.output)?;
     for (path, secret) in &answers.new_secrets {
         files::refuse_existing(path, args.force)?;
-        files::write(path, &format!("{secret}\n"), args.force)?;
+        files::write(path, &format!("{}\n", secret.read()?), args.force)?;
     }
     files::write(&output, &text::configuration(&answers, &output), args.force)?;
     Ok(answers)

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write, stderr, stdin};
 
 use anyhow::{Context, bail};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use super::InitUsageError;
 use crate::limits::INIT_ANSWER_BYTES_MAX;
@@ -90,12 +90,26 @@ impl Questions {
         let input = self.input.as_mut().context("there is no terminal")?;
         eprint!("{prompt}");
         stderr().flush()?;
-        let mut line = String::new();
-        let length =
-            input.take(INIT_ANSWER_BYTES_MAX).read_line(&mut line).context("cannot read an answer")?;
-        if length == 0 {
+        let mut line = Vec::new();
+        let mut input = input.take(INIT_ANSWER_BYTES_MAX);
+        loop {
+            let read = input.fill_buf().context("cannot read an answer")?;
+            let end = read.iter().position(|byte| *byte == b'\n' || INTERRUPTS.contains(byte));
+            let taken = end.map_or(read.len(), |at| at + 1);
+            line.extend_from_slice(&read[..taken]);
+            input.consume(taken);
+            if taken == 0 || end.is_some() {
+                break;
+            }
+        }
+        if line.is_empty() {
             bail!("the input ended before all questions were answered; nothing was written");
         }
+        if line.last().is_some_and(|last| INTERRUPTS.contains(last)) {
+            eprintln!();
+            bail!("interrupted; nothing was written");
+        }
+        let line = String::from_utf8(line).context("an answer is not UTF-8 text")?;
         // Spaces around a password belong to it.
         Ok(line.trim_end_matches(['\n', '\r']).to_owned())
     }
@@ -106,7 +120,11 @@ fn missing(flag: &str) -> anyhow::Error {
     InitUsageError(format!("`--{flag}` is missing, and there is no terminal to ask on")).into()
 }
 
-/// Turns the echo of the terminal off while it lives.
+/// Ctrl-C and Ctrl-Z, which end an answer while [`NoEcho`] lives.
+const INTERRUPTS: [u8; 2] = [3, 26];
+
+/// Turns the echo of the terminal off while it lives. Ctrl-C and Ctrl-Z end the line instead of
+/// ending or stopping the process, which would leave the echo off.
 struct NoEcho {
     before: Option<Termios>,
 }
@@ -116,7 +134,9 @@ impl NoEcho {
         let before = tcgetattr(stdin()).ok();
         if let Some(before) = &before {
             let mut silent = before.clone();
-            silent.local_modes.remove(LocalModes::ECHO);
+            silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+            silent.special_codes[SpecialCodeIndex::VEOL] = INTERRUPTS[0];
+            silent.special_codes[SpecialCodeIndex::VEOL2] = INTERRUPTS[1];
             // The terminal keeps its echo if this fails; the question is the same.
             let _ = tcsetattr(stdin(), OptionalActions::Flush, &silent);
         }

@@ -25,17 +25,25 @@ impl Core {
             ..(*begun.info).clone()
         });
         // The same arithmetic as after a restart. What was read before is in the seen set.
-        let again_us = begun.resume_us.saturating_sub(flow.overlap_us);
+        let again_us = begun.resume_us.saturating_sub(flow.overlap_us).max(flow.seen_from_us);
         let begin_us = again_us.max(begun.first_us.unwrap_or(again_us));
         let (info, progress) = (Arc::clone(&begun.info), Arc::clone(&begun.progress));
         Some(Ok(Start { info, begin_us, floor_us: begun.first_us.unwrap_or(begin_us), progress }))
     }
 
+    /// Marks all sources as removed. [`Core::set_source`] follows for those that are not.
+    pub fn remove_sources(&mut self) {
+        self.sources.iter_mut().for_each(|flow| flow.is_configured = false);
+    }
+
     /// Adds a source at the next index, or changes the overlap of one.
     pub fn set_source(&mut self, source: usize, name: &str, overlap_us: i64) {
         match self.sources.get_mut(source) {
-            Some(flow) => flow.overlap_us = overlap_us,
-            None => self.sources.push(Flow { name: name.to_owned(), overlap_us, begun: None }),
+            Some(flow) => {
+                flow.set_overlap(overlap_us);
+                flow.is_configured = true;
+            }
+            None => self.sources.push(Flow::new(name.to_owned(), overlap_us)),
         }
     }
 
@@ -89,7 +97,57 @@ impl Core {
     /// The name of another source that reads the same vCenter as `source`.
     pub fn twin(&self, source: usize) -> Option<&str> {
         let instance = Some(self.instance(source)?);
-        let is_twin = |at: &usize| *at != source && self.instance(*at) == instance;
+        let is_twin =
+            |at: &usize| *at != source && self.sources[*at].is_configured && self.instance(*at) == instance;
         (0..self.sources.len()).find(is_twin).map(|at| &*self.sources[at].name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::settings::RouteSettings;
+    use crate::state::Checkpoint;
+    use uuid::Uuid;
+
+    const MINUTE: i64 = 60_000_000;
+    const INSTANCE: Uuid = Uuid::from_u128(7);
+
+    fn found() -> Found {
+        let url = "https://vc/sdk".to_owned();
+        Found { url, instance_uuid: INSTANCE, api_version: "8.0.3.0".into(), start_us: 0 }
+    }
+
+    fn core(sources: &[&str]) -> Core {
+        let mut destinations = Destinations::default();
+        let routes: [RouteSettings; 0] = [];
+        let route = Route::new(&routes, [], &mut destinations).expect("no patterns");
+        Core::new(sources.iter().map(|name| ((*name).to_owned(), 2 * MINUTE)).collect(), route, destinations)
+    }
+
+    /// Events before the former overlap are forgotten: they would be delivered again.
+    #[test]
+    fn a_longer_overlap_does_not_reach_events_that_are_forgotten() {
+        let mut core = core(&["vc"]);
+        let stored = Checkpoint::at("vc", INSTANCE, 100 * MINUTE);
+        let (start, _) = core.begin(0, &found(), Some(stored)).expect("the same vCenter");
+        assert_eq!(start.begin_us, 98 * MINUTE);
+        for (overlap, expected) in [(30, 98), (1, 99), (60, 99)] {
+            core.set_source(0, "vc", overlap * MINUTE);
+            let start = core.begin_again(0, &found()).expect("it has begun").expect("the same vCenter");
+            assert_eq!(start.begin_us, expected * MINUTE, "{overlap}");
+        }
+    }
+
+    #[test]
+    fn a_removed_source_is_no_twin() {
+        let mut core = core(&["old", "new"]);
+        for source in [0, 1] {
+            core.begin(source, &found(), None).expect("the first start");
+        }
+        assert_eq!(core.twin(1), Some("old"));
+        core.remove_sources();
+        core.set_source(1, "new", MINUTE);
+        assert_eq!(core.twin(1), None);
     }
 }

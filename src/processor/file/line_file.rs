@@ -15,13 +15,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::names::FileNames;
 use super::settings::FileConfig;
-use crate::limits::{FILE_REPAIR_BYTES, FILE_SAME_SECOND_MAX};
+use crate::limits::{FILE_LOCK_LOOK, FILE_LOCK_WAIT, FILE_REPAIR_BYTES, FILE_SAME_SECOND_MAX};
 
 /// The beginning of every line.
 const LINE_HEAD: &[u8] = b"{\"id\":\"";
@@ -189,16 +189,23 @@ impl OpenFile {
             Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => FileError::Kind(path.into()),
             _ => io_error("open", path, cause),
         })?;
-        let facts = file.metadata().map_err(|cause| io_error("look at", path, cause))?;
-        if !facts.is_file() {
+        if !file.metadata().map_err(|cause| io_error("look at", path, cause))?.is_file() {
             return Err(FileError::Kind(path.into()));
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(FileError::Locked(path.into())),
-            Err(cause) => return Err(io_error("lock", path, cause.into())),
+        // After a reload, the former instance has the file until its last request ends.
+        let began = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < FILE_LOCK_WAIT => {
+                    std::thread::sleep(FILE_LOCK_LOOK);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(FileError::Locked(path.into())),
+                Err(cause) => return Err(io_error("lock", path, cause.into())),
+            }
         }
-        // Another program may have moved it before the lock.
+        // Another program may have moved it, or appended to it, before the lock.
+        let facts = file.metadata().map_err(|cause| io_error("look at", path, cause))?;
         let identity = (facts.dev(), facts.ino());
         let named = fs::symlink_metadata(path).ok();
         if named.is_none_or(|named| (named.dev(), named.ino()) != identity) {

@@ -151,7 +151,10 @@ impl Http {
         if self.body.is_some() {
             headers.insert(CONTENT_TYPE, self.content_type.clone());
         }
-        headers.extend(rendered.headers);
+        // A rendered header replaces a configured one.
+        for (name, value) in rendered.headers {
+            headers.insert(name, value);
+        }
         let body = super::charged(request, rendered.body);
         target.client.send(self.method.clone(), uri, headers, body).await
     }

@@ -179,6 +179,15 @@ fn check_http(found: &CheckedMap, problems: &mut Problems) {
     if found.maybe_text("path").is_some_and(|path| !path.starts_with(['/', '?']) && !path.starts_with("{%")) {
         error("path", "must begin with `/` or `?`".into());
     }
+    for (name, _) in found.map("headerTemplates") {
+        let is_same = |(other, _): &&(String, String)| other.eq_ignore_ascii_case(name);
+        if found.map("headers").iter().any(|header| is_same(&header)) {
+            error("headerTemplates", format!("`{name}` is also in `headers`; keep one"));
+        }
+        if name.eq_ignore_ascii_case("authorization") && found.maybe_block("auth").is_some() {
+            error("headerTemplates", format!("`{name}` and `auth` exclude each other; keep one"));
+        }
+    }
     let (inline, files) = (found.map("secrets"), found.map("secretFiles"));
     for (name, _) in inline.iter().filter(|(name, _)| files.iter().any(|(other, _)| other == name)) {
         error("secretFiles", format!("`{name}` is also in `secrets`; keep one"));

@@ -195,13 +195,9 @@ proptest! {
         let context = values(&event);
         let body = r#"{"inside": "<{{ data.v }}|{{ subject }}>", "value": {{ data.v }}}"#;
         let body = Template::new(body, Escaping::Json).unwrap().render(&context);
-        match body {
-            Ok(body) => {
-                let got: serde_json::Value = serde_json::from_str(&body).unwrap();
-                prop_assert_eq!(got, json!({"inside": format!("<{text}|{text}>"), "value": text.clone()}));
-            }
-            Err(error) => prop_assert!(text.contains('\u{fdd0}'), "{}", error),
-        }
+        let got: serde_json::Value = serde_json::from_str(&body.unwrap()).unwrap();
+        let shown = text.replace(['\u{fdd0}', '\u{fdd1}'], "\u{fffd}");
+        prop_assert_eq!(got, json!({"inside": format!("<{shown}|{shown}>"), "value": shown.clone()}));
         let path = Template::new("/a/{{ subject }}/b?c={{ subject }}", Escaping::Path).unwrap();
         let path = path.render(&context).unwrap();
         prop_assert_eq!((path.matches('/').count(), path.matches('?').count(), path.matches('&').count()), (3, 1, 0));
