@@ -44,14 +44,30 @@ pub const WEBHOOK_HEADER_BYTES: usize = 128;
 pub const WEBHOOK_EVENT_COPIES: usize = 3;
 /// Bytes of memory for a request, as a multiple of its body: the body and the copies of its events.
 pub const WEBHOOK_BODY_COPIES: usize = 1 + WEBHOOK_EVENT_COPIES;
-/// The same for a body that a mapping reads. A parsed JSON value of short members takes up to 16
-/// times its text twice over: as a tree, and as a value of a template.
-pub const WEBHOOK_MAPPED_COPIES: usize = 32;
+/// Bytes of the shortest event in a batch: `{"specversion":"1.0","id":"1","source":"s","type":"t"}`.
+pub const WEBHOOK_EVENT_BYTES_MIN: usize = 54;
+/// Bytes of memory for a value in a list: 24, twice while the list grows.
+pub const WEBHOOK_VALUE_BYTES: usize = 2 * 24;
+/// Bytes of memory for a member of an object: its name and value in a list that grows by doubling,
+/// their entry of 56 bytes in a map, and 2 * 9 * 8/7 bytes of its index.
+pub const WEBHOOK_MEMBER_BYTES: usize = 2 * 48 + 56 + 21;
+/// Bytes of memory for a list or an object itself: a handle of 16 + 72 bytes, four slots of 48
+/// bytes, and an index of 64 bytes.
+pub const WEBHOOK_CONTAINER_BYTES: usize = 88 + 4 * 48 + 64;
+/// Steps in which the values of a body are charged.
+pub const WEBHOOK_VALUES_STEP: usize = 64 << 10;
 /// Bytes of the events that a mapping makes of a body, as a multiple of the body: it may copy parts
-/// of the body into each event. [`WEBHOOK_MAPPED_COPIES`] pays for them and for the values.
+/// of the body into each event.
 pub const WEBHOOK_MAPPED_GROWTH: usize = 8;
 /// The same for a short body.
 pub const WEBHOOK_MAPPED_BYTES_MIN: usize = 64 << 10;
+
+/// The most bytes of the events that a mapping makes of a body of this size.
+pub const fn webhook_mapped_bytes_max(body: usize) -> usize {
+    let grown = body.saturating_mul(WEBHOOK_MAPPED_GROWTH);
+    if grown > WEBHOOK_MAPPED_BYTES_MIN { grown } else { WEBHOOK_MAPPED_BYTES_MIN }
+}
+
 /// Time that a request waits for memory before it is refused with 503.
 pub const WEBHOOK_ROOM_WAIT: Duration = Duration::from_secs(2);
 /// Time for a request's body.
@@ -65,8 +81,13 @@ pub const WEBHOOK_STREAMS_MAX: u32 = 128;
 pub const WEBHOOK_ATTRIBUTE_BYTES_MAX: usize = 8 << 10;
 /// Extension attributes of one event. Common servers accept 100 headers.
 pub const WEBHOOK_EXTENSIONS_MAX: usize = 64;
-/// Instructions of one template or expression of a mapping, over all events of a request: some
-/// 10 ms.
-pub const WEBHOOK_MAPPING_FUEL: u64 = 100_000;
+/// Members of one event in JSON: its extensions and other attributes, data, and some that are
+/// `null`.
+pub const WEBHOOK_MEMBERS_MAX: usize = 2 * WEBHOOK_EXTENSIONS_MAX;
+/// Instructions of one template or expression of a mapping: some 10 ms.
+pub const WEBHOOK_TEMPLATE_FUEL: u64 = 100_000;
+/// Instructions of all templates and expressions of a request: some 100 ms. With 1,000 events in a
+/// request, 1,000 for each event.
+pub const WEBHOOK_MAPPING_FUEL: u64 = 1_000_000;
 /// Time between two tries to listen on an address that is taken.
 pub const WEBHOOK_BIND_RETRY: Duration = Duration::from_secs(5);

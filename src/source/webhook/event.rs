@@ -13,13 +13,13 @@
 //! INVARIANT: an event leaves the router with the attributes and the JSON value that it came with.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 use percent_encoding::percent_decode;
-use serde::de::IgnoredAny;
+use serde::de::{self, Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json::{RawMembers, compact};
@@ -38,6 +38,8 @@ pub enum InvalidEvent {
         "the events of the request take more than {bytes_max} bytes; send fewer in a request, or let the mapping copy less of the body into each"
     )]
     TooLarge { bytes_max: usize },
+    #[error("the JSON of the request takes more memory than all events may; send fewer events in a request")]
+    TooComplex,
 }
 
 impl InvalidEvent {
@@ -46,7 +48,8 @@ impl InvalidEvent {
     }
 
     pub fn json(what: &str, error: &serde_json::Error) -> Self {
-        InvalidEvent::new(format_args!("{what} is not valid JSON: {error}"))
+        let wrong = if error.is_data() { "has a wrong form" } else { "is not valid JSON" };
+        InvalidEvent::new(format_args!("{what} {wrong}: {error}"))
     }
 
     /// The reason for the event at `place` of a batch.
@@ -66,13 +69,47 @@ pub fn structured(body: &[u8], batch: &mut Batch) -> Result<(), InvalidEvent> {
 
 /// Appends the events in a batched request, at most `events_max`.
 pub fn batched(body: &[u8], events_max: usize, batch: &mut Batch) -> Result<(), InvalidEvent> {
-    let events: Vec<RawMembers<'_>> =
-        serde_json::from_slice(body).map_err(|error| InvalidEvent::json("the body", &error))?;
-    if events.len() > events_max {
-        return Err(InvalidEvent::TooMany { events_max });
+    let mut invalid = None;
+    let list = EventList { events_max, batch, invalid: &mut invalid };
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed = deserializer.deserialize_seq(list).and_then(|()| deserializer.end());
+    match invalid {
+        Some(invalid) => Err(invalid),
+        None => parsed.map_err(|error| InvalidEvent::json("the body", &error)),
     }
-    let all = events.iter().enumerate();
-    all.into_iter().try_for_each(|(place, members)| one(members, batch).map_err(|error| error.at(place)))
+}
+
+/// Appends the events of a JSON array one by one. It stops at the first invalid event, and after
+/// `events_max`, so that the members of one event are in memory at a time.
+struct EventList<'b> {
+    events_max: usize,
+    batch: &'b mut Batch,
+    /// The reason why it stopped.
+    invalid: &'b mut Option<InvalidEvent>,
+}
+
+impl<'de> Visitor<'de> for EventList<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut place = 0;
+        while let Some(members) = list.next_element::<RawMembers<'de>>()? {
+            let appended = match place < self.events_max {
+                true => one(&members, self.batch).map_err(|error| error.at(place)),
+                false => Err(InvalidEvent::TooMany { events_max: self.events_max }),
+            };
+            if let Err(invalid) = appended {
+                *self.invalid = Some(invalid);
+                return Err(de::Error::custom("an event is invalid"));
+            }
+            place += 1;
+        }
+        Ok(())
+    }
 }
 
 /// The attributes of an event as they are found.

@@ -80,7 +80,7 @@ fn a_wrong_event_is_refused_with_the_reason() {
         assert!(reason.contains(part), "{body}: {reason}");
     };
     check("", "the body is not valid JSON");
-    check("[]", "the body is not valid JSON");
+    check("[]", "the body has a wrong form");
     check(r#"{"specversion":"1.0","id":"1","source":"/s"}"#, "`type` is missing");
     check(r#"{"specversion":"1.0","id":"","source":"/s","type":"t"}"#, "`id` is empty");
     check(r#"{"specversion":"0.3","id":"1","source":"/s","type":"t"}"#, "only `1.0` is supported");
@@ -223,4 +223,23 @@ proptest! {
         let _ = batched(&body, 9, &mut batch());
         let _ = binary(&headers(&HEAD), &body, &mut batch());
     }
+}
+
+/// The reading of a batch ends at the first event that is too much.
+#[test]
+fn a_batch_is_read_no_further_than_its_bounds() {
+    let event = r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#;
+    let check = |body: String, part: &str| {
+        let mut batch = Batch::new(source(), 0, Vec::new(), Vec::new());
+        let error = batched(body.as_bytes(), 3, &mut batch).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+        assert!(batch.records.len() <= 3);
+    };
+    check(format!("[{}, [[[", [event; 4].join(",")), "more than 3 events");
+    check(format!("[{event}, {{}}, [[["), "event 1: `specversion` is missing");
+    check(format!("[{event}"), "the body is not valid JSON");
+    check("{}".into(), "the body has a wrong form");
+    check(format!("[{event}] 1"), "the body is not valid JSON");
+    let members = vec![r#""x":null"#; 200].join(",");
+    check(format!("[{{{members}}}]"), "more than 128 members");
 }

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of a JSON object, with their values as they came.
+use crate::limits::WEBHOOK_MEMBERS_MAX;
+
+/// The members of a JSON object, at most [`WEBHOOK_MEMBERS_MAX`], with their values as they came.
 #[derive(Debug)]
 pub(super) struct RawMembers<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -24,6 +26,10 @@ impl<'de> Deserialize<'de> for RawMembers<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some(MemberName(name)) = map.next_key()? {
+                    if members.len() == WEBHOOK_MEMBERS_MAX {
+                        let message = format!("an event has more than {WEBHOOK_MEMBERS_MAX} members");
+                        return Err(de::Error::custom(message));
+                    }
                     members.push((name, map.next_value()?));
                 }
                 Ok(RawMembers(members))

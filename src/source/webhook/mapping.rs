@@ -9,8 +9,8 @@
 //! A member that does not exist is undefined and renders as nothing. `type`, `source` and `id` must
 //! not be empty, so a request of another form is refused.
 //!
-//! INVARIANT: a template takes a bounded number of instructions and writes a bounded text. The same
-//! body always gives the same ids.
+//! INVARIANT: the templates of a request take a bounded number of instructions together, and each
+//! writes a bounded text. The same body always gives the same ids.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use std::io;
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::{Captured, Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use sha2::{Digest, Sha256};
 
 use super::event::InvalidEvent;
@@ -28,8 +28,8 @@ use super::values;
 use crate::config::format::TextFormat;
 use crate::event::{Attributes, Batch, PushedEvent};
 use crate::limits::{
-    REASON_BYTES_MAX, WEBHOOK_ATTRIBUTE_BYTES_MAX, WEBHOOK_MAPPED_BYTES_MIN, WEBHOOK_MAPPED_GROWTH,
-    WEBHOOK_MAPPING_FUEL,
+    REASON_BYTES_MAX, WEBHOOK_ATTRIBUTE_BYTES_MAX, WEBHOOK_MAPPING_FUEL, WEBHOOK_TEMPLATE_FUEL,
+    webhook_mapped_bytes_max,
 };
 use crate::outside;
 
@@ -97,7 +97,7 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_fuel(Some(WEBHOOK_MAPPING_FUEL));
+    environment.set_fuel(Some(WEBHOOK_TEMPLATE_FUEL));
     environment.add_filter("rfc3339", rfc3339);
     environment
 }
@@ -126,8 +126,8 @@ fn rfc3339(value: Value) -> Result<String, Error> {
 #[derive(Debug)]
 pub(super) struct Mapper {
     environment: Environment<'static>,
-    split: Option<String>,
-    data: Option<String>,
+    has_split: bool,
+    has_data: bool,
     /// The source of events whose mapping has none.
     source: String,
     has_headers: bool,
@@ -136,14 +136,21 @@ pub(super) struct Mapper {
 /// The attributes that templates give.
 const ATTRIBUTES: [&str; 5] = ["type", "source", "id", "subject", "time"];
 
+/// The variable with the result of an expression. No expression of a configuration can name it.
+const RESULT: &str = "result";
+
 impl Mapper {
     /// Compiles a checked mapping. `source` is the CloudEvents source of events without one.
     pub fn new(mapping: &Mapping, source: &str) -> Result<Self, String> {
         let Mapping { split, kind, source: own, id, subject, time, data } = mapping.clone();
+        let (has_split, has_data) = (split.is_some(), data.is_some());
+        let templates = ATTRIBUTES.into_iter().zip([Some(kind), own, Some(id), subject, time]);
+        // An expression does not tell the fuel that it took, but a template does.
+        let expression = |text: String| format!("{{% set {RESULT} = ({text}) %}}");
+        let expressions = [("split", split.map(expression)), ("data", data.map(expression))];
         let mut environment = environment();
-        let templates = [Some(kind), own, Some(id), subject, time];
         let mut used = HashSet::new();
-        for (name, template) in ATTRIBUTES.into_iter().zip(templates) {
+        for (name, template) in templates.chain(expressions) {
             let Some(template) = template else { continue };
             environment
                 .add_template_owned(name, template)
@@ -151,37 +158,32 @@ impl Mapper {
             let template = environment.get_template(name).map_err(|error| in_words(&error))?;
             used.extend(template.undeclared_variables(false));
         }
-        for (name, expression) in [("split", &split), ("data", &data)] {
-            let Some(expression) = expression else { continue };
-            let expression = environment
-                .compile_expression_owned(expression.clone())
-                .map_err(|error| format!("`mapping.{name}`: {}", in_words(&error)))?;
-            used.extend(expression.undeclared_variables(false));
-        }
         let has_headers = used.contains("headers");
-        Ok(Mapper { environment, split, data, source: source.to_owned(), has_headers })
+        Ok(Mapper { environment, has_split, has_data, source: source.to_owned(), has_headers })
     }
 
-    /// Appends the events in `body` to `batch`, at most `events_max`.
+    /// Appends the events in `body` to `batch`, at most `events_max`. `charge`: as in
+    /// [`values::parse`].
     pub fn map(
         &self,
         body: &[u8],
         headers: &HeaderMap,
         events_max: usize,
+        charge: &mut dyn FnMut(usize) -> bool,
         batch: &mut Batch,
     ) -> Result<(), InvalidEvent> {
-        // Within the memory that the request is charged with.
-        let arena_max = batch.arena.len()
-            + body.len().saturating_mul(WEBHOOK_MAPPED_GROWTH).max(WEBHOOK_MAPPED_BYTES_MIN);
-        let parsed = values::parse(body).map_err(|error| InvalidEvent::json("the body", &error))?;
+        let parsed = values::parse(body, charge)?;
         let headers = if self.has_headers { shown_headers(headers) } else { Value::UNDEFINED };
         let hash = hex(&Sha256::digest(body));
-        let Some(split) = &self.split else {
+        // Within the memory that the request is charged with.
+        let arena_max = batch.arena.len() + webhook_mapped_bytes_max(body.len());
+        let mut request = MappedRequest { mapper: self, arena_max, fuel: WEBHOOK_MAPPING_FUEL };
+        if !self.has_split {
             let context = context! { body => parsed, item => Value::UNDEFINED, headers, hash };
-            return self.one(&context, Some(body), arena_max, batch);
-        };
+            return request.append(&context, Some(body), batch);
+        }
         let context = context! { body => parsed.clone(), headers => headers.clone(), hash => hash.clone() };
-        let items = self.evaluate("split", split, &context)?;
+        let items = request.evaluate("split", &context)?;
         let items = items.try_iter().map_err(|_| InvalidEvent::new("`mapping.split` gives no list"))?;
         for (place, item) in items.enumerate() {
             if place == events_max {
@@ -189,50 +191,66 @@ impl Mapper {
             }
             let hash = format!("{hash}-{place}");
             let context = context! { body => parsed.clone(), item, headers => headers.clone(), hash };
-            self.one(&context, None, arena_max, batch)?;
+            request.append(&context, None, batch)?;
         }
         Ok(())
     }
+}
 
+/// The mapping of one request, with the bounds of all its events together.
+struct MappedRequest<'m> {
+    mapper: &'m Mapper,
+    /// The most bytes that the arena may have with the events.
+    arena_max: usize,
+    /// The instructions that its templates may still take.
+    fuel: u64,
+}
+
+impl MappedRequest<'_> {
     /// Appends one event. `body` is its data if the mapping has none.
-    /// `arena_max`: the most bytes that the events of the request may take together.
-    fn one(
-        &self,
+    fn append(
+        &mut self,
         context: &Value,
         body: Option<&[u8]>,
-        arena_max: usize,
         batch: &mut Batch,
     ) -> Result<(), InvalidEvent> {
         let [kind, source, id, subject, time] = ATTRIBUTES.map(|name| self.render(name, context));
         let (kind, source, id, subject) = (kind?, source?, id?, subject?);
-        let source = if source.is_empty() { &self.source } else { &source };
+        let source = if source.is_empty() { &self.mapper.source } else { &source };
         for (name, value) in [("type", &kind), ("id", &id)] {
             if value.is_empty() {
                 return Err(InvalidEvent::new(format!("`mapping.{name}` gives an empty text")));
             }
         }
-        let data = match (&self.data, body) {
-            (Some(data), _) => self.json("data", self.evaluate("data", data, context)?)?,
-            (None, Some(body)) => compact(body).into_owned(),
-            (None, None) => self.json("split", context.get_attr("item").unwrap_or_default())?,
-        };
-        if batch.arena.len() + data.len() > arena_max {
-            return Err(InvalidEvent::TooLarge { bytes_max: arena_max });
-        }
         // A wrong time must not lose the event.
         let time = time.unwrap_or_default();
         let time = if time.parse::<jiff::Timestamp>().is_ok() { &*time } else { "" };
+        // The time is in the arena twice.
+        let attributes = kind.len() + source.len() + id.len() + subject.len() + 2 * time.len();
+        let room = self.arena_max.saturating_sub(batch.arena.len() + attributes + EVENT_BYTES);
+        let data = match body {
+            _ if self.mapper.has_data => {
+                let value = self.evaluate("data", context)?;
+                self.json("data", value, room)?
+            }
+            Some(body) => compact(body).into_owned(),
+            None => self.json("split", context.get_attr("item").unwrap_or_default(), room)?,
+        };
+        if data.len() > room {
+            return Err(InvalidEvent::TooLarge { bytes_max: self.arena_max });
+        }
         let attributes = Attributes { id: &id, source, kind: &kind, time, ..Attributes::EMPTY };
         batch.push(&PushedEvent { attributes, extensions: &[], subject: &subject, data: &data });
         Ok(())
     }
 
     /// Renders the template of an attribute; empty without one. The text is one line.
-    fn render(&self, name: &str, context: &Value) -> Result<String, InvalidEvent> {
-        let Ok(template) = self.environment.get_template(name) else { return Ok(String::new()) };
-        let mut text = BoundedBytes(Vec::new());
-        template.render_captured_to(context.clone(), &mut text).map_err(|error| self.failed(name, &error))?;
-        let text = String::from_utf8_lossy(&text.0);
+    fn render(&mut self, name: &str, context: &Value) -> Result<String, InvalidEvent> {
+        let mut text = BoundedBytes { bytes: Vec::new(), max: WEBHOOK_ATTRIBUTE_BYTES_MAX };
+        if self.run(name, context, &mut text)?.is_none() {
+            return Ok(String::new());
+        }
+        let text = String::from_utf8_lossy(&text.bytes);
         let text = text.trim();
         if text.chars().any(char::is_control) {
             return Err(InvalidEvent::new(format!("`mapping.{name}` gives a text with control characters")));
@@ -240,21 +258,47 @@ impl Mapper {
         Ok(text.to_owned())
     }
 
-    fn evaluate(&self, name: &str, expression: &str, context: &Value) -> Result<Value, InvalidEvent> {
-        let expression = self.environment.compile_expression_owned(expression.to_owned());
-        expression
-            .and_then(|expression| expression.eval(context.clone()))
-            .map_err(|error| self.failed(name, &error))
+    /// Evaluates an expression.
+    fn evaluate(&mut self, name: &str, context: &Value) -> Result<Value, InvalidEvent> {
+        let captured = self.run(name, context, io::sink())?;
+        Ok(captured.and_then(|captured| captured.state().lookup(RESULT)).unwrap_or_default())
     }
 
-    fn json(&self, name: &str, value: Value) -> Result<Vec<u8>, InvalidEvent> {
-        serde_json::to_vec(&value)
-            .map_err(|error| InvalidEvent::new(format!("`mapping.{name}` gives no JSON: {error}")))
+    /// Runs a template, and takes its fuel from that of the request; `None` if the mapping has no
+    /// such template.
+    fn run(
+        &mut self,
+        name: &str,
+        context: &Value,
+        out: impl io::Write,
+    ) -> Result<Option<Captured<'_>>, InvalidEvent> {
+        let Ok(template) = self.mapper.environment.get_template(name) else { return Ok(None) };
+        let captured = template.render_captured_to(context.clone(), out);
+        let captured = captured.map_err(|error| failed(name, &in_words(&error)))?;
+        let (taken, _) = captured.state().fuel_levels().unwrap_or_default();
+        self.fuel = self
+            .fuel
+            .checked_sub(taken)
+            .ok_or_else(|| failed(name, "the templates of the request take too many instructions"))?;
+        Ok(Some(captured))
     }
 
-    fn failed(&self, name: &str, error: &Error) -> InvalidEvent {
-        InvalidEvent::new(format!("`mapping.{name}`: {}", outside::text(&in_words(error), REASON_BYTES_MAX)))
+    /// A value as JSON of at most `room` bytes.
+    fn json(&self, name: &str, value: Value, room: usize) -> Result<Vec<u8>, InvalidEvent> {
+        let mut json = BoundedBytes { bytes: Vec::new(), max: room };
+        match serde_json::to_writer(&mut json, &value) {
+            Ok(()) => Ok(json.bytes),
+            Err(error) if error.is_io() => Err(InvalidEvent::TooLarge { bytes_max: self.arena_max }),
+            Err(error) => Err(InvalidEvent::new(format!("`mapping.{name}` gives no JSON: {error}"))),
+        }
     }
+}
+
+/// Bytes of an event in the arena beside its texts and its data: names, lengths and the version.
+const EVENT_BYTES: usize = 64;
+
+fn failed(name: &str, reason: &str) -> InvalidEvent {
+    InvalidEvent::new(format!("`mapping.{name}`: {}", outside::text(reason, REASON_BYTES_MAX)))
 }
 
 /// The headers as templates see them, without credentials.
@@ -274,16 +318,18 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Text of at most [`WEBHOOK_ATTRIBUTE_BYTES_MAX`] bytes.
-struct BoundedBytes(Vec<u8>);
+/// At most `max` bytes.
+struct BoundedBytes {
+    bytes: Vec<u8>,
+    max: usize,
+}
 
 impl io::Write for BoundedBytes {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > WEBHOOK_ATTRIBUTE_BYTES_MAX {
-            let message = format!("gives more than {WEBHOOK_ATTRIBUTE_BYTES_MAX} bytes");
-            return Err(io::Error::other(message));
+        if self.bytes.len() + bytes.len() > self.max {
+            return Err(io::Error::other(format!("gives more than {} bytes", self.max)));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

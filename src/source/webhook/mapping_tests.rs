@@ -7,6 +7,8 @@ use crate::cloudevents::{Envelope, EnvelopeOptions};
 use crate::config::declare::defaults;
 use crate::event::testing::source;
 
+const EVENTS_MAX: usize = 3;
+
 fn mapping(kind: &str) -> Mapping {
     Mapping { kind: kind.into(), id: "{{ hash }}".into(), ..defaults() }
 }
@@ -21,7 +23,9 @@ fn mapped(mapping: &Mapping, body: &str) -> Result<Vec<Json>, String> {
     headers.insert("authorization", "Bearer s".parse().unwrap());
     let mapper = Mapper::new(mapping, "/webhooks/hooks")?;
     let mut batch = batch();
-    mapper.map(body.as_bytes(), &headers, 3, &mut batch).map_err(|error| error.to_string())?;
+    mapper
+        .map(body.as_bytes(), &headers, EVENTS_MAX, &mut |_| true, &mut batch)
+        .map_err(|error| error.to_string())?;
     let envelope = Envelope::new(EnvelopeOptions::default()).unwrap();
     let rendering = envelope.open(&batch);
     let one = |i: usize| {
@@ -106,6 +110,43 @@ fn each_element_of_a_list_becomes_an_event() {
     let error = mapped(&mapping, r#"{"alerts": [{}, {}, {}, {}]}"#).unwrap_err();
     assert!(error.contains("more than 3 events"), "{error}");
     assert_eq!(mapped(&mapping, r#"{"alerts": 3}"#).unwrap_err(), "`mapping.split` gives no list");
+}
+
+/// A small body must not become a large batch.
+#[test]
+fn the_events_of_a_request_are_bounded_together() {
+    let check = |mapping: Mapping, body: &str, part: &str| {
+        let mapper = Mapper::new(&mapping, "/webhooks/hooks").unwrap();
+        let error = mapper.map(body.as_bytes(), &HeaderMap::new(), 1_000, &mut |_| true, &mut batch());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(part), "{mapping:?}: {error}");
+    };
+    let list = format!("[{}]", ["0"; 1_000].join(","));
+    let split = |mapping: Mapping| Mapping { split: Some("body".into()), ..mapping };
+    let busy = "{% for n in range(1500) %}{% endfor %}t";
+    check(split(mapping(busy)), &list, "the templates of the request take too many instructions");
+    check(split(mapping(&"t".repeat(8_000))), &list, "copy less of the body");
+    let long = Mapping { data: Some("[body] * 60".into()), ..mapping("t") };
+    check(long, &format!("[{}]", ["0"; 100_000].join(",")), "copy less of the body");
+}
+
+/// The body of a thousand events.
+#[test]
+fn a_request_has_fuel_for_all_of_its_events() {
+    let mapping = Mapping {
+        split: Some("body.alerts".into()),
+        id: "{{ item.id }}-{{ item.at | rfc3339 }}".into(),
+        subject: Some("{{ item.labels.host }}/{{ item.labels.name | lower }}".into()),
+        time: Some("{{ item.at | rfc3339 }}".into()),
+        data: Some("dict(item, receiver=body.receiver)".into()),
+        ..mapping("alert.{% if item.status == 'firing' %}firing{% else %}resolved{% endif %}")
+    };
+    let alert = json!({"id": 7, "at": 1586922308, "status": "firing", "labels": {"host": "h", "name": "N"}});
+    let body = json!({"receiver": "r", "alerts": vec![alert; 1_000]}).to_string();
+    let mapper = Mapper::new(&mapping, "/webhooks/hooks").unwrap();
+    let mut batch = batch();
+    mapper.map(body.as_bytes(), &HeaderMap::new(), 1_000, &mut |_| true, &mut batch).unwrap();
+    assert_eq!(batch.records.len(), 1_000);
 }
 
 #[test]

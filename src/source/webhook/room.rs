@@ -137,12 +137,17 @@ impl RequestMemory<'_> {
             .map_err(|_| RefusedRequest::no_room("too many requests are in progress; send it again later"))
     }
 
-    /// Charges `bytes` in both budgets at once, for the events of a request whose sender is known.
+    /// Charges `bytes` in both budgets, without waiting, for the events of a request whose sender is known.
     /// The caller makes the events without a pause, so there is at most one such request for each
-    /// thread of the runtime.
+    /// thread of the runtime. It may charge more while it makes them.
     pub fn charge(&mut self, intake: &Intake, bytes: usize) {
-        self.own.resize(self.head + bytes);
-        self.global = intake.take(self.head + bytes);
+        let bytes = self.head + bytes;
+        self.own.resize(bytes);
+        if self.global.has_budget() {
+            self.global.resize(bytes);
+        } else {
+            self.global = intake.take(bytes);
+        }
     }
 
     /// The share of the events of `batch` on their way to the disk.

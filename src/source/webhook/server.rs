@@ -22,8 +22,8 @@ use super::rate::EventBucket;
 use super::room::RequestRoom;
 use super::settings::Webhook;
 use super::signature::Signatures;
-use crate::event::Batch;
-use crate::limits::{WEBHOOK_BODY_COPIES, WEBHOOK_MAPPED_COPIES};
+use crate::event::{Batch, Record};
+use crate::limits::{WEBHOOK_BODY_COPIES, WEBHOOK_EVENT_BYTES_MIN, webhook_mapped_bytes_max};
 use crate::net::listener::Guard;
 use crate::source::Intake;
 use crate::source::push::{NotAccepted, PushHandle, PushStatus};
@@ -52,6 +52,27 @@ enum RequestForm {
     Batched,
     Binary,
     Mapped,
+}
+
+impl RequestForm {
+    /// Bytes of memory for the events in a body, and for the body. The values of a mapping come on
+    /// top.
+    fn memory_bytes(self, body: usize, events_max: usize) -> usize {
+        let (bytes, events) = match self {
+            RequestForm::Structured | RequestForm::Binary => (body.saturating_mul(WEBHOOK_BODY_COPIES), 1),
+            RequestForm::Batched => {
+                (body.saturating_mul(WEBHOOK_BODY_COPIES), body / WEBHOOK_EVENT_BYTES_MIN)
+            }
+            // The events are in a vector that grows by doubling. An element of a list takes two
+            // bytes.
+            RequestForm::Mapped => {
+                (body.saturating_add(webhook_mapped_bytes_max(body).saturating_mul(2)), body / 2)
+            }
+        };
+        // So do the records.
+        let records = 2 * events.clamp(1, events_max) * size_of::<Record>();
+        bytes.saturating_add(records)
+    }
 }
 
 /// Answers a request.
@@ -141,12 +162,20 @@ impl Server {
             return Err(self.wrong_signature());
         }
         // Find its events.
-        let copies = if form == RequestForm::Mapped { WEBHOOK_MAPPED_COPIES } else { WEBHOOK_BODY_COPIES };
-        memory.charge(&self.intake, body.len().saturating_mul(copies));
+        let events_bytes = form.memory_bytes(body.len(), self.settings.events_max);
+        memory.charge(&self.intake, events_bytes);
         let mut batch = self.push.batch();
-        self.events(form, headers, &body, &mut batch).map_err(|invalid| match invalid {
-            InvalidEvent::TooMany { .. } | InvalidEvent::TooLarge { .. } => RefusedRequest::too_many(invalid),
+        let mut charge = |values: usize| {
+            let bytes = events_bytes + values;
+            let fits = bytes <= self.intake.budget_bytes();
+            if fits {
+                memory.charge(&self.intake, bytes);
+            }
+            fits
+        };
+        self.events(form, headers, &body, &mut charge, &mut batch).map_err(|invalid| match invalid {
             InvalidEvent::Wrong(_) => RefusedRequest::invalid(invalid),
+            _ => RefusedRequest::too_many(invalid),
         })?;
         drop(body);
         let share = memory.into_share(&batch);
@@ -185,19 +214,21 @@ impl Server {
         }
     }
 
-    /// Appends the events of a request to `batch`.
+    /// Appends the events of a request to `batch`. `charge` is told the memory of the values of a
+    /// mapping, and returns false if there is no room for them.
     fn events(
         &self,
         form: RequestForm,
         headers: &HeaderMap,
         body: &[u8],
+        charge: &mut dyn FnMut(usize) -> bool,
         batch: &mut Batch,
     ) -> Result<(), InvalidEvent> {
         let events_max = self.settings.events_max;
         match (form, &self.mapper) {
             (RequestForm::Structured, _) => event::structured(body, batch),
             (RequestForm::Batched, _) => event::batched(body, events_max, batch),
-            (RequestForm::Mapped, Some(mapper)) => mapper.map(body, headers, events_max, batch),
+            (RequestForm::Mapped, Some(mapper)) => mapper.map(body, headers, events_max, charge, batch),
             (RequestForm::Binary | RequestForm::Mapped, _) => event::binary(headers, body, batch),
         }
     }

@@ -172,3 +172,16 @@ async fn the_head_of_a_request_is_charged() {
     assert!(poll!(&mut answering).is_pending() && poll!(&mut binary).is_pending());
     assert!(world.server.room.used() >= 30 << 10, "{}", world.server.room.used());
 }
+
+/// Short events take more memory than their text.
+#[test]
+fn the_charge_of_a_body_covers_its_events() {
+    let event = r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#;
+    for events in [1, 30, 1_000] {
+        let body = format!("[{}]", vec![event; events].join(","));
+        let mut batch = Batch::new(source(), 0, Vec::new(), Vec::new());
+        event::batched(body.as_bytes(), 1_000, &mut batch).unwrap();
+        let charged = RequestForm::Batched.memory_bytes(body.len(), 1_000);
+        assert!(batch.size() + body.len() <= charged + 1_024, "{events}: {} of {charged}", batch.size());
+    }
+}

@@ -12,19 +12,56 @@
 //! ```
 //!
 //! INVARIANT: integers of different digits are different values.
+//! INVARIANT: the memory of the values is charged while they are made.
 
 use std::fmt;
 
 use minijinja::Value;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::event::InvalidEvent;
+use crate::limits::{
+    WEBHOOK_CONTAINER_BYTES, WEBHOOK_MEMBER_BYTES, WEBHOOK_VALUE_BYTES, WEBHOOK_VALUES_STEP,
+};
+
 /// Parses one JSON value. An integer beyond 128 bits becomes a text.
-pub(super) fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
+///
+/// `charge` is told the memory of the values in steps, before it is allocated. If it returns false,
+/// there is no room for them.
+pub(super) fn parse(json: &[u8], charge: &mut dyn FnMut(usize) -> bool) -> Result<Value, InvalidEvent> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let mut numbers = NumberTexts { rest: json };
-    let value = ValueSeed { numbers: &mut numbers }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
+    let mut reading = Reading { numbers: NumberTexts { rest: json }, bytes: 0, charged: 0, charge };
+    let parsed = ValueSeed(&mut reading).deserialize(&mut deserializer);
+    let is_charged = reading.bytes <= reading.charged;
+    match parsed.and_then(|value| deserializer.end().map(|()| value)) {
+        Err(_) if !is_charged => Err(InvalidEvent::TooComplex),
+        result => result.map_err(|error| InvalidEvent::json("the body", &error)),
+    }
+}
+
+/// The state of the reading of one text.
+struct Reading<'j, 'c> {
+    numbers: NumberTexts<'j>,
+    /// An upper bound of the memory of the values so far.
+    bytes: usize,
+    /// The part of it that is charged.
+    charged: usize,
+    charge: &'c mut dyn FnMut(usize) -> bool,
+}
+
+impl Reading<'_, '_> {
+    /// Charges `bytes` more.
+    fn take<E: de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+        self.bytes += bytes;
+        if self.bytes > self.charged {
+            let charged = self.bytes + WEBHOOK_VALUES_STEP;
+            if !(self.charge)(charged) {
+                return Err(de::Error::custom("no room for the values"));
+            }
+            self.charged = charged;
+        }
+        Ok(())
+    }
 }
 
 /// The texts of the numbers in a JSON text, in order.
@@ -56,18 +93,9 @@ impl<'j> Iterator for NumberTexts<'j> {
 }
 
 /// Makes a value of the next JSON value.
-struct ValueSeed<'n, 'j> {
-    numbers: &'n mut NumberTexts<'j>,
-}
+struct ValueSeed<'r, 'j, 'c>(&'r mut Reading<'j, 'c>);
 
-impl<'j> ValueSeed<'_, 'j> {
-    /// The same seed for a value within this one.
-    fn inner(&mut self) -> ValueSeed<'_, 'j> {
-        ValueSeed { numbers: self.numbers }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -75,7 +103,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
+impl<'de> Visitor<'de> for ValueSeed<'_, '_, '_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,21 +119,22 @@ impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.0.take(value.len())?;
         Ok(Value::from(value))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        self.numbers.next();
+        self.0.numbers.next();
         Ok(Value::from(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
-        self.numbers.next();
+        self.0.numbers.next();
         Ok(Value::from(value))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        let text = self.numbers.next().unwrap_or_default();
+        let text = self.0.numbers.next().unwrap_or_default();
         let digits = text.strip_prefix('-').unwrap_or(text);
         // `-0` is a float, too.
         let is_integer = digits != "0" && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -118,18 +147,22 @@ impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
         Ok(text.parse::<u128>().map_or_else(|_| Value::from(text), Value::from))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        self.0.take(WEBHOOK_CONTAINER_BYTES)?;
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(self.inner())? {
+        while let Some(value) = list.next_element_seed(ValueSeed(self.0))? {
+            self.0.take(WEBHOOK_VALUE_BYTES)?;
             values.push(value);
         }
         Ok(Value::from(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.0.take(WEBHOOK_CONTAINER_BYTES)?;
         let mut members = Vec::new();
-        while let Some(name) = map.next_key::<Value>()? {
-            members.push((name, map.next_value_seed(self.inner())?));
+        while let Some(name) = map.next_key_seed(ValueSeed(self.0))? {
+            self.0.take(WEBHOOK_MEMBER_BYTES)?;
+            members.push((name, map.next_value_seed(ValueSeed(self.0))?));
         }
         Ok(Value::from_pairs(members))
     }
@@ -141,10 +174,42 @@ mod tests {
 
     use super::*;
 
+    fn read(json: &[u8]) -> Value {
+        parse(json, &mut |_| true).unwrap()
+    }
+
+    /// The limits count with this size.
+    #[test]
+    fn a_value_takes_24_bytes() {
+        assert_eq!(size_of::<Value>(), 24);
+    }
+
+    #[test]
+    fn values_are_charged_before_they_are_made() {
+        let check = |element: &str, bytes_each: usize| {
+            let json = format!("[{}]", [element].repeat(10_000).join(","));
+            let mut charged = 0;
+            let mut charge = |bytes| {
+                assert!(bytes > charged && bytes - charged <= 2 * WEBHOOK_VALUES_STEP);
+                charged = bytes;
+                bytes < 100 << 20
+            };
+            assert!(parse(json.as_bytes(), &mut charge).is_ok());
+            assert!(charged >= 10_000 * bytes_each, "{element}: {charged}");
+            let few = parse(json.as_bytes(), &mut |bytes| bytes < 200_000);
+            assert_eq!(few, Err(InvalidEvent::TooComplex), "{element}");
+        };
+        check("0", 24);
+        check("[]", 24 + 88);
+        check("{}", 24 + 88);
+        check(r#"{"":0}"#, 24 + 88 + 4 * 48);
+        check(r#""some text that is longer than a value""#, 24 + 38);
+    }
+
     #[test]
     fn integers_keep_all_digits() {
         let check = |json: &str, rendered: &str| {
-            assert_eq!(parse(json.as_bytes()).unwrap().to_string(), rendered, "{json}");
+            assert_eq!(read(json.as_bytes()).to_string(), rendered, "{json}");
         };
         let u128_max = u128::MAX.to_string();
         check("18446744073709551617", "18446744073709551617");
@@ -154,7 +219,7 @@ mod tests {
         check("1e3", "1000.0");
         check("-0", "-0.0");
         let check = |json: &str, expected: &str| {
-            let value = parse(json.as_bytes()).unwrap();
+            let value = read(json.as_bytes());
             assert_eq!(serde_json::to_string(&value).unwrap(), expected, "{json}");
         };
         check(r#" ["\"1\\", -7, 1.5E0, 36893488147419103233] "#, r#"["\"1\\",-7,1.5,36893488147419103233]"#);
@@ -164,7 +229,7 @@ mod tests {
         );
         check(r#"{"a": 1, "b": 2, "a": 99999999999999999999}"#, r#"{"a":99999999999999999999,"b":2}"#);
         for wrong in ["", "{", "[1,]", "1 2", "01", "nul"] {
-            assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
+            assert!(parse(wrong.as_bytes(), &mut |_| true).is_err(), "{wrong}");
         }
     }
 
@@ -190,7 +255,7 @@ mod tests {
         fn other_values_are_what_minijinja_reads(value in value()) {
             let json = serde_json::to_vec(&value).unwrap();
             let expected: Value = serde_json::from_slice(&json).unwrap();
-            let found = parse(&json).unwrap();
+            let found = read(&json);
             prop_assert_eq!(serde_json::to_string(&found).unwrap(), serde_json::to_string(&expected).unwrap());
             prop_assert_eq!(found.to_string(), expected.to_string());
         }
