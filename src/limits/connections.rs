@@ -34,6 +34,8 @@ pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between the start of a connection to a listener and the head of its first request, and
 /// between one request and the next.
 pub const LISTENER_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which a client takes the last bytes of a connection that a listener closes.
+pub const LISTENER_CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections to the admin listener at a time: a scraper, the checks of a load balancer, and a few
 /// people.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;

@@ -44,7 +44,8 @@ pub const WEBHOOK_HEADER_BYTES: usize = 128;
 pub const WEBHOOK_EVENT_COPIES: usize = 3;
 /// Bytes of memory for a request, as a multiple of its body: the body and the copies of its events.
 pub const WEBHOOK_BODY_COPIES: usize = 1 + WEBHOOK_EVENT_COPIES;
-/// Bytes of the shortest event in a batch: `{"specversion":"1.0","id":"1","source":"s","type":"t"}`.
+/// Bytes of the shortest event in a batch:
+/// `{"specversion":"1.0","id":"1","source":"s","type":"t"}`.
 pub const WEBHOOK_EVENT_BYTES_MIN: usize = 54;
 /// Bytes of memory for a value in a list: 24, twice while the list grows.
 pub const WEBHOOK_VALUE_BYTES: usize = 2 * 24;

@@ -5,18 +5,19 @@
 //! ```
 //!
 //! INVARIANT: no client can hold up the router or another client. The number of connections is
-//! bounded, and a new one takes the place of the one whose last request is the longest ago. The
-//! handshake and a request's head are bounded in time, and so are the bytes that are read before a
-//! route asks for them. The routes bound the bodies that they read.
+//! bounded, and a new one takes the place of the one that has been idle for the longest time
+//! ([`connections`]). The handshake, a request's head and the time without a request are bounded,
+//! and so are the bytes that are read before a route asks for them. The routes bound the bodies
+//! that they read.
 
+mod connections;
 mod files;
 mod guard;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -26,16 +27,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use self::connections::{ConnectionSlot, Connections};
 pub use self::files::FromFiles;
 pub use self::guard::{AuthError, Guard, check};
-use crate::limits::{LISTENER_HEAD_TIMEOUT, LISTENER_READ_BYTES_MAX, LISTENER_WINDOW_BYTES};
+use crate::limits::{
+    LISTENER_CLOSE_TIMEOUT, LISTENER_HEAD_TIMEOUT, LISTENER_READ_BYTES_MAX, LISTENER_WINDOW_BYTES,
+};
 use crate::net::pem::{KeyPair, PemError};
 use crate::net::settings::ServerTls;
+use crate::telemetry::paced::Paced;
 
 /// The listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,59 +84,6 @@ pub struct Serving {
     /// The most requests of one HTTP/2 connection at a time.
     pub streams_max: u32,
 }
-/// The open connections by number.
-#[derive(Clone)]
-struct Connections {
-    open: Arc<Mutex<BTreeMap<u64, OpenConnection>>>,
-    max: usize,
-}
-
-struct OpenConnection {
-    /// Time of the last request, or of the start.
-    used_at: Instant,
-    /// Dropped to close the connection.
-    _close: oneshot::Sender<()>,
-}
-
-impl Connections {
-    /// Adds a connection. If there are too many, the least recently used one is closed. The
-    /// receiver ends when this one has to close.
-    fn add(&self, id: u64) -> (ConnectionSlot, oneshot::Receiver<()>) {
-        let mut open = self.open();
-        if open.len() >= self.max {
-            let oldest = open.iter().min_by_key(|(_, connection)| connection.used_at).map(|(id, _)| *id);
-            oldest.and_then(|id| open.remove(&id));
-        }
-        let (close, closed) = oneshot::channel();
-        open.insert(id, OpenConnection { used_at: Instant::now(), _close: close });
-        (ConnectionSlot { connections: self.clone(), id }, closed)
-    }
-
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, OpenConnection>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The slot of a connection in the list, which it leaves at its end.
-struct ConnectionSlot {
-    connections: Connections,
-    id: u64,
-}
-
-impl ConnectionSlot {
-    /// Notes a request.
-    fn used(&self) {
-        if let Some(connection) = self.connections.open().get_mut(&self.id) {
-            connection.used_at = Instant::now();
-        }
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.connections.open().remove(&self.id);
-    }
-}
 
 /// Accepts and serves connections until `stop` turns true. Then it closes the listener, lets the
 /// requests in progress finish, and closes the connections.
@@ -142,7 +94,8 @@ pub async fn serve(
     serving: Serving,
     mut stop: watch::Receiver<bool>,
 ) {
-    let connections = Connections { open: Arc::default(), max: serving.connections_max };
+    let connections = Connections::new(serving.connections_max);
+    let mut full_lines = Paced::default();
     let mut served = JoinSet::new();
     for id in 0.. {
         let accepted = loop {
@@ -167,8 +120,14 @@ pub async fn serve(
         };
         // An answer is one small write, which must not wait for more.
         let _ = stream.set_nodelay(true);
+        let Some((slot, closed)) = connections.add(id) else {
+            if full_lines.is_due() {
+                let (listener, connections) = (serving.name, serving.connections_max);
+                tracing::warn!(%listener, connections, "a new connection is closed; all others have requests in progress");
+            }
+            continue;
+        };
         let (tls, routes, stop) = (tls.as_ref().map(|tls| tls.current()), routes.clone(), stop.clone());
-        let (slot, closed) = connections.add(id);
         served.spawn(async move {
             // A client that hangs, breaks off or speaks no TLS concerns nobody else.
             tokio::select! {
@@ -207,14 +166,11 @@ async fn http(
     serving: Serving,
     mut stop: watch::Receiver<bool>,
 ) {
-    let slot = Arc::new(slot);
-    let service = service_fn(move |request: Request<Incoming>| {
-        slot.used();
-        let mut routes = routes.clone();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (mut routes, running) = (routes.clone(), slot.run());
         async move {
-            Ok::<_, Infallible>(
-                routes.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
-            )
+            let answer = routes.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
+            Ok::<_, Infallible>(answer.map(|body| running.answered(body)))
         }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -239,7 +195,20 @@ async fn http(
     tokio::select! {
         _ = served.as_mut() => return,
         () = stopped(&mut stop) => {}
+        // hyper bounds the head of HTTP/1.1, but neither the preface of HTTP/2 nor its silence.
+        () = slot.idle() => {}
     }
     served.as_mut().graceful_shutdown();
-    let _ = served.await;
+    // A client may be slow to take the last bytes, or never confirm the end of HTTP/2.
+    let too_late = async {
+        tokio::time::sleep(LISTENER_CLOSE_TIMEOUT).await;
+        slot.idle().await;
+    };
+    tokio::select! {
+        _ = served.as_mut() => {}
+        () = too_late => {}
+    }
 }
+
+#[cfg(test)]
+mod tests;

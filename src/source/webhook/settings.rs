@@ -37,7 +37,7 @@ settings! {
         /// answer is `429`. Default: no limit.
         pub rate: Option<u32> = key("rateLimit", whole(1, 10_000_000)).also(&["rate"]);
         /// The most connections; each may take up to 64 KiB of memory. A new one takes the place of
-        /// the one that has been unused for the longest time.
+        /// the one that has been idle for the longest time. It is closed if all have requests.
         pub connections_max: usize = key("connectionsMax", whole(1, 100_000)).or("1000");
         /// Number of events whose `source` and `id` are remembered, also after a restart. Each
         /// takes some 55 bytes of memory. A copy of one of them is accepted and dropped. `0`
