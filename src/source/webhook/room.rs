@@ -137,8 +137,8 @@ impl RequestMemory<'_> {
             .map_err(|_| RefusedRequest::no_room("too many requests are in progress; send it again later"))
     }
 
-    /// Charges `bytes` in both budgets, without waiting, for the events of a request whose sender is
-    /// known.
+    /// Charges `bytes` in both budgets, without waiting, for the events of a request whose sender
+    /// is known.
     /// The caller makes the events without a pause, so there is at most one such request for each
     /// thread of the runtime. It may charge more while it makes them.
     pub fn charge(&mut self, intake: &Intake, bytes: usize) {
