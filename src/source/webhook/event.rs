@@ -48,8 +48,7 @@ impl InvalidEvent {
     }
 
     pub fn json(what: &str, error: &serde_json::Error) -> Self {
-        let wrong = if error.is_data() { "has a wrong form" } else { "is not valid JSON" };
-        InvalidEvent::new(format_args!("{what} {wrong}: {error}"))
+        InvalidEvent::new(format_args!("{what} is not valid JSON: {error}"))
     }
 
     /// The reason for the event at `place` of a batch.

@@ -30,7 +30,7 @@ use crate::limits::{
 /// there is no room for them.
 pub(super) fn parse(json: &[u8], charge: &mut dyn FnMut(usize) -> bool) -> Result<Value, InvalidEvent> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let mut reading = Reading { numbers: NumberTexts { rest: json }, bytes: 0, charged: 0, charge };
+    let mut reading = ValueReading { numbers: NumberTexts { rest: json }, bytes: 0, charged: 0, charge };
     let parsed = ValueSeed(&mut reading).deserialize(&mut deserializer);
     let is_charged = reading.bytes <= reading.charged;
     match parsed.and_then(|value| deserializer.end().map(|()| value)) {
@@ -40,7 +40,7 @@ pub(super) fn parse(json: &[u8], charge: &mut dyn FnMut(usize) -> bool) -> Resul
 }
 
 /// The state of the reading of one text.
-struct Reading<'j, 'c> {
+struct ValueReading<'j, 'c> {
     numbers: NumberTexts<'j>,
     /// An upper bound of the memory of the values so far.
     bytes: usize,
@@ -49,7 +49,7 @@ struct Reading<'j, 'c> {
     charge: &'c mut dyn FnMut(usize) -> bool,
 }
 
-impl Reading<'_, '_> {
+impl ValueReading<'_, '_> {
     /// Charges `bytes` more.
     fn take<E: de::Error>(&mut self, bytes: usize) -> Result<(), E> {
         self.bytes += bytes;
@@ -93,7 +93,7 @@ impl<'j> Iterator for NumberTexts<'j> {
 }
 
 /// Makes a value of the next JSON value.
-struct ValueSeed<'r, 'j, 'c>(&'r mut Reading<'j, 'c>);
+struct ValueSeed<'r, 'j, 'c>(&'r mut ValueReading<'j, 'c>);
 
 impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_, '_> {
     type Value = Value;
