@@ -36,7 +36,7 @@ use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, Processor};
 use crate::settings::{Config, OverflowPolicy, ProcessorConfig, ProcessorKind, SourceConfig, StateLocation};
 use crate::source::{Intake, Observed, SourceParts};
-use crate::state::{Bounds, EphemeralDir, Store, StoreError, remove_ephemeral_leftovers};
+use crate::state::{Bounds, EphemeralDir, Store, StoreError, inbox, remove_ephemeral_leftovers};
 use crate::supervise::limits::{SOURCE_ABORT_MAX, SOURCE_STOP_SHARE, STOP_END_MAX};
 use crate::supervise::{Part, PartKind, Supervisor};
 
@@ -424,7 +424,7 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-/// Warns of checkpoints and spools whose source or destination is no longer configured.
+/// Warns of checkpoints, inboxes and spools whose source or destination is no longer configured.
 ///
 /// The usual cause is a renamed source: it starts like a new one, so events since the old position
 /// may never be read.
@@ -434,6 +434,16 @@ fn warn_of_leftovers(store: &Store, config: &Config) -> Result<(), StoreError> {
             let hint =
                 "if it was renamed, give it this name again; if not, run `event-router checkpoint forget`";
             tracing::warn!(source = %name, hint, "a source with a checkpoint is no longer configured");
+        }
+    }
+    for (name, size) in store.reader().inboxes()? {
+        let source = inbox::source_of(&name).unwrap_or_default();
+        if config.sources.iter().all(|configured| configured.name != source) {
+            let (events, bytes) = (size.events, size.bytes);
+            let hint = format!(
+                "if it was renamed, give it this name again; if not, run `event-router spool drop '{name}'`"
+            );
+            tracing::warn!(%source, events, bytes, hint, "a push source with an inbox is no longer configured");
         }
     }
     for (name, size) in store.reader().spools_by_destination()? {

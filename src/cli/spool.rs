@@ -1,5 +1,7 @@
-//! `event-router spool`: lists and drops the events that wait on disk for a destination.
+//! `event-router spool`: lists and drops the events that wait on disk, for a destination or in the
+//! inbox of a push source.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::bail;
@@ -8,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::Exit;
 use super::state::{StateArgs, known, spools_json};
 use super::table::table;
-use crate::state::{Storage, Store, StoreReader, Write, spool_owner};
+use crate::state::{SpoolSize, Storage, Store, StoreError, StoreReader, Write, inbox, spool_owner};
 
 #[derive(Debug, Subcommand)]
 pub enum SpoolCommand {
@@ -19,7 +21,9 @@ pub enum SpoolCommand {
 /// List the events that wait on disk, by destination, with their compressed size.
 ///
 /// Works while the router runs. Events of a destination that is no longer configured stay on disk.
-/// They are delivered once a destination of that name is configured again.
+/// They are delivered once a destination of that name is configured again. `#inbox/SOURCE` is the
+/// inbox of a push source: events that have not reached their destinations, and the ids of its
+/// newest events.
 #[derive(Debug, Args)]
 pub struct SpoolListArgs {
     #[command(flatten)]
@@ -29,14 +33,14 @@ pub struct SpoolListArgs {
     json: bool,
 }
 
-/// Drop the events that wait on disk for a destination; they are lost.
+/// Drop the events that wait on disk for a destination, or in the inbox of a source; they are lost.
 ///
-/// Meant for a destination that will not return. Its dead letters stay; drop them with
-/// `event-router dlq drop`. The router must not be running.
+/// Meant for a destination or a push source that will not return. Its dead letters stay; drop them
+/// with `event-router dlq drop`. The router must not be running.
 #[derive(Debug, Args)]
 pub struct SpoolDropArgs {
     /// The destination, as `spool list` shows it: `PROCESSOR`, `PROCESSOR/FUNCTION`,
-    /// `PROCESSOR/BUS` or `PROCESSOR#undecided`
+    /// `PROCESSOR/BUS`, `PROCESSOR#undecided` or `#inbox/SOURCE`
     destination: String,
     #[command(flatten)]
     state: StateArgs,
@@ -59,7 +63,7 @@ pub(super) fn run(command: &SpoolCommand) -> anyhow::Result<Exit> {
 }
 
 fn list(dir: &Path, json: bool) -> anyhow::Result<()> {
-    let spools = StoreReader::open(dir)?.spools_by_destination()?;
+    let spools = listed(&StoreReader::open(dir)?)?;
     if json {
         return say!("{:#}", spools_json(&spools));
     }
@@ -70,9 +74,16 @@ fn list(dir: &Path, json: bool) -> anyhow::Result<()> {
     super::print(table(["DESTINATION", "EVENTS", "BYTES"], &rows).as_bytes())
 }
 
+/// The sizes of all spools and inboxes.
+fn listed(reader: &StoreReader) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
+    let mut all = reader.spools_by_destination()?;
+    all.extend(reader.inboxes()?);
+    Ok(all)
+}
+
 fn drop_spool(dir: &Path, destination: &str) -> anyhow::Result<()> {
     let reader = StoreReader::open(dir)?;
-    let spools = reader.spools_by_destination()?;
+    let spools = listed(&reader)?;
     let Some(size) = spools.get(destination) else {
         bail!("no spool of a destination `{destination}`; there are: {}", known(spools.keys()));
     };
@@ -84,7 +95,10 @@ fn drop_spool(dir: &Path, destination: &str) -> anyhow::Result<()> {
         .collect();
     drop(reader);
     let mut store = Store::open(dir)?;
-    store.apply(&writes)?;
+    match inbox::source_of(destination) {
+        Some(source) => store.drop_inbox(source)?,
+        None => store.apply(&writes).map(drop)?,
+    }
     store.close()?;
     say!("{destination}: {} events dropped ({} bytes on disk)", size.events, size.bytes)
 }

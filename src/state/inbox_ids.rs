@@ -9,6 +9,7 @@
 //! inbox_ids.ids  16 bytes an event: the UUID that follows from CloudEvents source and id
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, params};
@@ -84,14 +85,30 @@ pub(super) fn recent(
     Ok(recent)
 }
 
+/// Deletes all ids of a source.
+pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<()> {
+    conn.execute("DELETE FROM inbox_ids WHERE source = ?1", [source]).map(drop)
+}
+
+/// Bytes of the ids of each source.
+pub(super) fn measure(conn: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+    if !exists(conn)? {
+        return Ok(BTreeMap::new());
+    }
+    let mut select = conn.prepare("SELECT source, sum(length(ids)) FROM inbox_ids GROUP BY source")?;
+    let sizes = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+    sizes.collect()
+}
+
+/// A state or a backup of an earlier release has no such table.
+fn exists(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'inbox_ids'")?.exists([])
+}
+
 /// Reads every row and checks its checksum.
 pub(super) fn verify(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let sql = |cause| StoreError::sql(path, "list the inboxes", cause);
-    // A backup of an earlier release has no such table.
-    let exists = conn
-        .prepare("SELECT 1 FROM sqlite_schema WHERE name = 'inbox_ids'")
-        .and_then(|mut one| one.exists([]));
-    if !exists.map_err(sql)? {
+    if !exists(conn).map_err(sql)? {
         return Ok(());
     }
     let mut select = conn.prepare("SELECT DISTINCT source FROM inbox_ids").map_err(sql)?;
@@ -141,5 +158,29 @@ mod tests {
         let error = store.inbox_ids("vc", 9).unwrap_err().to_string();
         assert!(error.contains("is damaged: row 4 of the ids in the inbox of `vc`;"), "{error}");
         assert!(store.reader().verify().is_err());
+    }
+    #[test]
+    fn an_inbox_is_listed_until_it_is_dropped_with_its_ids_and_its_position() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.apply(&[append(&["a", "b"], 0), append(&["c"], 0)]).unwrap();
+        let name = inbox::spool_of("vc");
+        let size = |store: &Store| store.reader().inboxes().unwrap().get(&name).copied();
+        let full = size(&store).unwrap();
+        assert_eq!(full.events, 3);
+        store.apply(&[Write::SpoolRemove { rows: vec![1, 2] }]).unwrap();
+        let ids = size(&store).unwrap();
+        assert_eq!((ids.events, ids.bytes), (0, 48), "its ids stay");
+        store.apply(&[append(&["d"], 0)]).unwrap();
+        store.drop_inbox("other").unwrap();
+        assert_eq!(size(&store).unwrap().events, 1);
+        store.drop_inbox("vc").unwrap();
+        assert_eq!(size(&store), None);
+        // The source may return: its rows have new numbers.
+        store.apply(&[append(&["a"], 0)]).unwrap();
+        assert_eq!(
+            store.peek(&name, 0, u64::MAX).unwrap().iter().map(|row| row.row).collect::<Vec<_>>(),
+            [4]
+        );
     }
 }

@@ -13,7 +13,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::room::{SpoolSize, Usage, spool_owner};
 use super::spool::{self, SpooledBatch};
 use super::{
-    DeadLetterFilter, ListedDeadLetter, StoreError, StoredDeadLetter, dead_letters, file, inbox,
+    DeadLetterFilter, ListedDeadLetter, StoreError, StoredDeadLetter, dead_letters, file, inbox, inbox_ids,
     legacy_checkpoint, trust,
 };
 
@@ -85,6 +85,18 @@ impl StoreReader {
             *destinations.entry(spool_owner(&name).0.to_owned()).or_default() += size;
         }
         Ok(destinations)
+    }
+
+    /// The size of each inbox with its ids, by the name of its spool.
+    pub fn inboxes(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
+        let mut inboxes = self.spools()?;
+        inboxes.retain(|name, _| inbox::source_of(name).is_some());
+        let ids = inbox_ids::measure(&self.conn)
+            .map_err(|cause| StoreError::sql(&self.path, "measure the inboxes", cause))?;
+        for (source, bytes) in ids {
+            inboxes.entry(inbox::spool_of(&source)).or_default().bytes += bytes;
+        }
+        Ok(inboxes)
     }
 
     /// The size of each spool, by its name ([`spool_name`](super::spool_name)).

@@ -130,6 +130,17 @@ impl Store {
         self.transact("forget a checkpoint", |conn, _| Ok(checkpoint::forget(conn, source)?))
     }
 
+    /// Deletes the events in the inbox of a source, the ids of its newest events, and its
+    /// checkpoint, which names rows of the inbox.
+    pub fn drop_inbox(&mut self, source: &str) -> Result<(), StoreError> {
+        self.transact("drop an inbox", |conn, usage| {
+            spool::clear(conn, usage, &inbox::spool_of(source))?;
+            inbox_ids::forget(conn, source)?;
+            checkpoint::forget(conn, source)?;
+            Ok(())
+        })
+    }
+
     /// Moves the position of a source to `resume_us` (microseconds since 1970 UTC). Events from
     /// that minute on are delivered again, with the same ids.
     pub fn set_resume(&mut self, source: &str, resume_us: i64) -> Result<ResumeSet, StoreError> {
