@@ -139,6 +139,19 @@ pub(crate) fn bind_address(text: &str) -> Option<String> {
     is_host.then(|| format!("{host}:{port}"))
 }
 
+/// Returns true if one process cannot listen on both addresses, as [`bind_address`] returns them.
+/// Port 0 is another port for each listener.
+pub(crate) fn exclude_each_other(one: &str, other: &str) -> bool {
+    let (Some((host, port)), Some((its, its_port))) = (one.rsplit_once(':'), other.rsplit_once(':')) else {
+        return false;
+    };
+    let loopback = |host| if host == "localhost" { "127.0.0.1" } else { host };
+    let (host, its) = (loopback(host), loopback(its));
+    // `[::]` takes the addresses of both protocols.
+    let covers = |host: &str, its: &str| host == "[::]" || (host == "0.0.0.0" && !its.starts_with('['));
+    port == its_port && port != "0" && (host == its || covers(host, its) || covers(its, host))
+}
+
 /// Parses a SHA-256 of hex digits, with or without colons.
 pub(crate) fn thumbprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text
@@ -342,6 +355,23 @@ mod tests {
         {
             check(bad, None);
         }
+    }
+
+    #[test]
+    fn listeners_exclude_each_other() {
+        let check = |one: &str, other: &str, expected| {
+            assert_eq!(exclude_each_other(one, other), expected, "{one} {other}");
+            assert_eq!(exclude_each_other(other, one), expected, "{other} {one}");
+        };
+        check("127.0.0.1:80", "127.0.0.1:80", true);
+        check("127.0.0.1:80", "127.0.0.1:81", false);
+        check("127.0.0.1:80", "127.0.0.2:80", false);
+        check("0.0.0.0:80", "127.0.0.1:80", true);
+        check("0.0.0.0:80", "[::1]:80", false);
+        check("[::]:80", "0.0.0.0:80", true);
+        check("[::]:80", "[::1]:80", true);
+        check("localhost:80", "127.0.0.1:80", true);
+        check("127.0.0.1:0", "127.0.0.1:0", false);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::config::Group;
 use crate::config::check::{Env, TableReader, Unknown};
 use crate::config::found::{CheckedMap, distinct_names};
 use crate::config::problem::Problems;
+use crate::config::scalar::exclude_each_other;
 use crate::config::tree::Node;
 use crate::state::settings::default_data_dir;
 
@@ -23,6 +24,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     distinct_names(&found.blocks("sources"), "source", problems);
     distinct_names(&blocks, "processor", problems);
     one_vcenter_twice(&found, problems);
+    one_address_twice(&config, &found, problems);
     references::check(&mut config, &found, problems);
     config
 }
@@ -66,5 +68,28 @@ fn one_vcenter_twice(found: &CheckedMap, problems: &mut Problems) {
             );
             problems.warn(source.line_of("address"), &source.path_of("address"), message);
         }
+    }
+}
+
+/// Refuses listeners that exclude each other: the second could never start.
+fn one_address_twice(config: &Config, found: &CheckedMap, problems: &mut Problems) {
+    let webhooks: Vec<_> = found
+        .blocks("sources")
+        .into_iter()
+        .filter(|source| source.variant == "webhook" && !source.is_wrong("bindAddress"))
+        .map(|source| (source, source.text("bindAddress")))
+        .collect();
+    for (at, (source, address)) in webhooks.iter().enumerate() {
+        let excludes = |other: &str| !address.is_empty() && exclude_each_other(address, other);
+        let first = webhooks[..at].iter().find(|(_, other)| excludes(other));
+        let taken = match first {
+            Some((first, other)) => format!("source `{}` listens on `{other}`", first.text("name")),
+            None => match config.admin.bind_address.as_deref().filter(|other| excludes(other)) {
+                Some(other) => format!("`admin.bindAddress` is `{other}`"),
+                None => continue,
+            },
+        };
+        let message = format!("{taken}, so `{address}` is taken; choose another port");
+        problems.error(source.line_of("bindAddress"), &source.path_of("bindAddress"), message);
     }
 }

@@ -146,6 +146,24 @@ fn exposed_secrets_and_settings_that_lose_events_are_warned_about() {
     );
 }
 
+/// The second one could never start.
+#[test]
+fn two_listeners_on_one_address_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |admin: &str, second: &str, exit, told: &[&str]| {
+        let text = format!(
+            "ephemeral: true\nadmin: {{bindAddress: '{admin}'}}\nsources:\n  - {{name: a, type: webhook, bindAddress: '127.0.0.1:9001'}}\n  - {{name: b, type: webhook, bindAddress: '{second}'}}\nprocessors: [{{name: p, type: blackhole}}]\n"
+        );
+        expect(&["--no-secrets", &write(folder.path(), &text)], exit, told);
+    };
+    let taken = "config.yaml:6: sources[1].bindAddress: source `a` listens on `127.0.0.1:9001`, so";
+    check("none", "127.0.0.1:9001", 2, &[taken]);
+    check("none", "0.0.0.0:9001", 2, &[taken]);
+    check("none", "127.0.0.1:9002", 0, &[]);
+    let admin = "config.yaml:6: sources[1].bindAddress: `admin.bindAddress` is `0.0.0.0:9002`, so";
+    check("0.0.0.0:9002", "127.0.0.1:9002", 2, &[admin]);
+}
+
 #[test]
 fn a_key_that_is_not_its_certificates_is_found_before_a_start() {
     let stack = Stack::new(Options::default(), ["batched"]);
