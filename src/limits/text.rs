@@ -6,9 +6,12 @@ pub const SECRET_CHARS_MIN: usize = 4;
 /// Encodings around a secret that are undone, one inside the other: a JSON string in the base64 of
 /// an HTML page has three.
 pub const ENCODINGS_NESTED_MAX: usize = 3;
-/// Decodings of one text that are searched for secrets. 96 of 8 KiB are 768 KiB, a few
-/// milliseconds. Text without escapes has some six.
-pub const DECODINGS_MAX: usize = 96;
+/// Encodings that are always undone, whatever else a text contains: at most 1 + 10 + 10 * 10
+/// decodings of it. Text without escapes has some six.
+pub const ENCODINGS_CERTAIN: usize = 2;
+/// Bytes that are decoded for one text beyond these: one millisecond or two. A text of 256 bytes
+/// has at most 1,000 more decodings of its size.
+pub const DECODED_BYTES_MAX: usize = 256 << 10;
 /// Bytes of the reason of a failure: for logs, dead letters and pages.
 pub const REASON_BYTES_MAX: usize = 2 << 10;
 /// Bytes of one field of a log line, and of its message. A line has some ten fields: 40 KiB.

@@ -15,7 +15,8 @@
 //!
 //! INVARIANT: a secret of at least [`SECRET_CHARS_MIN`] characters that lives is found in the
 //! result of no function here: plain, escaped for JSON, XML, HTML or a URL, in base64 or hex, or in
-//! up to [`ENCODINGS_NESTED_MAX`] of these inside one another.
+//! [`ENCODINGS_CERTAIN`] of these inside one another. [`ENCODINGS_NESTED_MAX`] are undone as well,
+//! unless the text is long and made to have very many decodings.
 
 mod decodings;
 mod former;
@@ -31,7 +32,7 @@ use arc_swap::ArcSwapOption;
 
 use self::decodings::{Decoding, Encoding};
 pub use self::former::Former;
-use crate::limits::{DECODINGS_MAX, ENCODINGS_NESTED_MAX, SECRET_CHARS_MIN};
+use crate::limits::{DECODED_BYTES_MAX, ENCODINGS_CERTAIN, ENCODINGS_NESTED_MAX, SECRET_CHARS_MIN};
 
 /// Stands for a secret.
 const HIDDEN: &str = "…";
@@ -127,19 +128,21 @@ impl Matcher {
         let mut seen = HashSet::new();
         // Breadth first, so that the bound leaves out only the most unusual nestings.
         let mut queue = VecDeque::from([Decoding::of(text)]);
-        let mut taken = 1;
+        let mut decoded = 0;
         while let Some(decoding) = queue.pop_front() {
             self.search(&decoding, text, &mut hidden);
             if decoding.depth == ENCODINGS_NESTED_MAX {
                 continue;
             }
             for encoding in Encoding::ALL {
-                if taken == DECODINGS_MAX {
-                    break;
+                if decoding.depth >= ENCODINGS_CERTAIN {
+                    decoded += decoding.bytes.len();
+                    if decoded > DECODED_BYTES_MAX {
+                        break;
+                    }
                 }
                 let Some(next) = decoding.undo(encoding) else { continue };
                 if seen.insert(next.clone()) {
-                    taken += 1;
                     queue.push_back(next);
                 }
             }
@@ -278,6 +281,32 @@ mod tests {
         let later: Arc<str> = "registry-test-later".into();
         register(&later);
         assert_eq!(redact("registry-test-later"), "…");
+    }
+
+    /// A text beside the secret must not use up the work for it.
+    #[test]
+    fn no_decoy_hides_a_secret() {
+        let matcher = matcher(&["hunter2"]);
+        // Every encoding finds something in it, and again in what it or another one has decoded.
+        let all = "\\\\t\\u0026lt;\\u002541&#92;t&amp;lt;&#37;41%5Ct%26lt;%2541%252b+41424344";
+        let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let base64 = |text: &str| BASE64_STANDARD_NO_PAD.encode(text);
+        let (in_base64, in_hex) = (base64(all), hex(all));
+        let decoy = format!("{all} {in_base64} a{in_base64} aa{in_base64} aaa{in_base64} {in_hex} a{in_hex}");
+        let check = |form: &str| {
+            let redacted = matcher.redact(&format!("{decoy} ({form})"));
+            assert!(redacted.ends_with("…)"), "{form}: {redacted}");
+        };
+        for form in forms("hunter2") {
+            check(&form);
+            forms(&form).iter().step_by(13).for_each(|again| check(again));
+            // At every offset of a run.
+            check(&format!("a{}", hex(&form)));
+            check(&format!("a{}", hex(&format!("a{}", hex(&form)))));
+            ["x", "xx", "xxx"]
+                .iter()
+                .for_each(|before| check(&format!("a{}", hex(&format!("{before}{}", base64(&form))))));
+        }
     }
 
     #[test]
