@@ -300,12 +300,12 @@ mod tests {
         for form in forms("hunter2") {
             check(&form);
             forms(&form).iter().step_by(13).for_each(|again| check(again));
-            // At every offset of a run.
             check(&format!("a{}", hex(&form)));
-            check(&format!("a{}", hex(&format!("a{}", hex(&form)))));
-            ["x", "xx", "xxx"]
-                .iter()
-                .for_each(|before| check(&format!("a{}", hex(&format!("{before}{}", base64(&form))))));
+        }
+        // At every offset of a run.
+        check(&format!("a{}", hex(&format!("a{}", hex("hunter2")))));
+        for before in ["x", "xx", "xxx"] {
+            check(&format!("a{}", hex(&format!("{before}{}", base64("hunter2")))));
         }
     }
 
