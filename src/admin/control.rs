@@ -164,12 +164,15 @@ fn socket_path(dir: &Path, name: &str) -> io::Result<SocketPath> {
     Ok(SocketPath { path, _directory: Some(directory) })
 }
 
-/// The parts of the router that carry out requests.
+/// The parts of the router that carry out requests: those of the control socket, and those of the
+/// operator's page.
 #[derive(Clone)]
-struct Orders {
-    letters: DeadLetters,
-    reloads: mpsc::Sender<ReloadRequest>,
-    model: Model,
+pub struct Orders {
+    /// The dead letters of the running pipeline.
+    pub letters: DeadLetters,
+    /// Gets the requests to reload; the receiver serves one after the other.
+    pub reloads: mpsc::Sender<ReloadRequest>,
+    pub model: Model,
 }
 
 /// The router's side of the socket. Dropping it ends every connection and removes the socket.
@@ -182,20 +185,11 @@ pub struct ControlSocket {
 impl ControlSocket {
     /// Opens the socket in the data directory `dir` and serves it. This process must own the
     /// directory. Must run within a tokio runtime.
-    ///
-    /// `reloads` gets the requests to reload; the receiver serves one after the other.
-    pub fn serve(
-        dir: &Path,
-        letters: DeadLetters,
-        reloads: mpsc::Sender<ReloadRequest>,
-        model: Model,
-        supervisor: &Supervisor,
-    ) -> Result<Self, ControlError> {
+    pub fn serve(dir: &Path, orders: Orders, supervisor: &Supervisor) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
         let listener =
             bind(dir).map_err(|cause| ControlError::Socket { doing: "open", path: path.clone(), cause })?;
         let listener = Arc::new(listener);
-        let orders = Orders { letters, reloads, model };
         let life = move || {
             let (listener, orders) = (Arc::clone(&listener), orders.clone());
             async move {
@@ -310,7 +304,8 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<ControlReque
     }
 }
 
-async fn carry_out(
+/// Carries out one request. The answers are sent as they come, except the last.
+pub(super) async fn carry_out(
     request: ControlRequest,
     Orders { letters, reloads, model }: &Orders,
     answers: &mpsc::UnboundedSender<ControlAnswer>,

@@ -1,7 +1,7 @@
 //! The admin listener: health, readiness, metrics and the old router's `/stats` over HTTP.
 //!
-//! It is read-only, and listens on loopback unless the configuration says otherwise. Commands that
-//! change the router use the [control socket](control).
+//! It listens on loopback unless the configuration says otherwise. Its pages change nothing unless
+//! `admin.write` says so; commands use the [control socket](control).
 //!
 //! ```text
 //! /healthz  open      200 while no part of the router has failed or is stalled
@@ -10,10 +10,13 @@
 //!                     with `?strict=1` 503 while any source is down
 //! /metrics  guarded   Prometheus text
 //! /stats    guarded   the old router's JSON page
+//! /, …      guarded   the operator's page, see [`page`]
 //! ```
 
+mod access;
 pub mod control;
 pub mod model;
+mod page;
 mod stats;
 mod view;
 
@@ -30,13 +33,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::access::Access;
+use self::control::Orders;
 use self::model::{Model, Overview, SourceStatus};
 use self::stats::Stats;
 pub use self::view::View;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, REASON_BYTES_MAX};
-use crate::net::listener::{
-    self, AuthError, Guard, ListenerTls, ListenerTlsError, Serving, listener_tls, serve,
-};
+use crate::net::listener::{AuthError, ListenerTls, ListenerTlsError, Serving, listener_tls, serve};
 use crate::outside;
 use crate::settings::Admin;
 use crate::source::Counter;
@@ -67,7 +70,7 @@ struct AdminState {
 pub struct Listener {
     listener: TcpListener,
     tls: Option<Arc<ListenerTls>>,
-    guard: Guard,
+    access: Access,
 }
 
 impl Listener {
@@ -77,8 +80,8 @@ impl Listener {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|cause| AdminError::Listen { address: address.clone(), cause })?;
-        let (tls, guard) = Self::secured(admin)?;
-        Ok(Some(Listener { listener, tls, guard }))
+        let (tls, access) = Self::secured(admin)?;
+        Ok(Some(Listener { listener, tls, access }))
     }
 
     /// Checks everything about the listener except its port, which a running router has.
@@ -86,21 +89,32 @@ impl Listener {
         Self::secured(admin).map(drop)
     }
 
-    fn secured(admin: &Admin) -> Result<(Option<Arc<ListenerTls>>, Guard), AdminError> {
+    fn secured(admin: &Admin) -> Result<(Option<Arc<ListenerTls>>, Access), AdminError> {
         let tls = admin.tls.as_ref().map(|tls| listener_tls("admin.tls", tls)).transpose()?.map(Arc::new);
-        Ok((tls, Guard::new("admin.auth", &admin.auth)?))
+        Ok((tls, Access::new(admin)?))
     }
 
     /// Serves until the process ends.
-    pub async fn serve(self, model: Model, prometheus: PrometheusHandle) {
+    ///
+    /// `orders` turns to `None` when the router stops, since whoever holds them holds up its end.
+    pub async fn serve(
+        self,
+        model: Model,
+        orders: watch::Receiver<Option<Orders>>,
+        prometheus: PrometheusHandle,
+    ) {
         let supervisor = model.supervisor().clone();
+        let access = Arc::new(self.access);
+        let page = page::routes(model.clone(), orders, Arc::clone(&access));
         let shared = Arc::new(AdminState { model, prometheus });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
             .route("/stats", get(old_stats))
-            .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), listener::check));
-        let routes = open.merge(guarded).with_state(shared);
+            .with_state(Arc::clone(&shared))
+            .merge(page)
+            .route_layer(middleware::from_fn_with_state(access, access::check));
+        let routes = open.with_state(shared).merge(guarded);
         let (listener, tls) = (Arc::new(self.listener), self.tls);
         let life = || {
             let (listener, tls, routes) = (Arc::clone(&listener), tls.clone(), routes.clone());

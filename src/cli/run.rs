@@ -7,10 +7,11 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::reloads::{Reloads, RunOverrides};
 use super::{ConfigArgs, Exit, LogArgs};
-use crate::admin::control::{ControlClient, ControlSocket};
+use crate::admin::control::{ControlClient, ControlSocket, Orders};
 use crate::admin::model::Model;
 use crate::admin::{AdminError, Listener};
 use crate::app::Router;
@@ -101,19 +102,15 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
         };
         let config = Arc::new(config);
         let (mut reloads, requests) = Reloads::new(file.to_owned(), overrides, runtime.handle().clone());
-        let (mut router, control, model) = {
+        let (mut router, control, model, orders) = {
             let _within = runtime.enter();
             let router = Router::start(Arc::clone(&config))?;
             supervise::watch(router.supervisor(), ServiceManager::from_env())?;
             let model = Model::start(router.view(), router.supervisor().clone());
-            let control = ControlSocket::serve(
-                router.state_dir(),
-                router.dead_letters(),
-                requests,
-                model.clone(),
-                router.supervisor(),
-            )?;
-            (router, control, model)
+            let orders = Orders { letters: router.dead_letters(), reloads: requests, model: model.clone() };
+            let control = ControlSocket::serve(router.state_dir(), orders.clone(), router.supervisor())?;
+            let orders = watch::Sender::new(Some(orders));
+            (router, control, model, orders)
         };
         let supervisor = router.supervisor().clone();
         let mut failed = supervisor.failed();
@@ -130,8 +127,9 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
             processors = config.processors.len(),
             "event router started"
         );
+        let page_orders = orders.subscribe();
         if let Some(listener) = listener {
-            tokio::spawn(listener.serve(model, prometheus));
+            tokio::spawn(listener.serve(model, page_orders, prometheus));
         }
         // Wait for a signal, or the failure of a part.
         let mut terminate = signal(SignalKind::terminate())?;
@@ -168,6 +166,7 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
         ServiceManager::stopping();
         // Stop. Remove the socket first, while the data directory still belongs to this process.
         drop(control);
+        orders.send_replace(None);
         tracing::info!("finishing deliveries in progress; a second signal ends at once");
         let stopping = Instant::now();
         tokio::select! {

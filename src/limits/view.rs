@@ -44,3 +44,25 @@ pub const SOURCE_LAG_WARN: Duration = Duration::from_secs(300);
 pub const STATUS_WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Rows of a list on the screen of `status`: three lists of 15 fit a terminal of 55 lines.
 pub const STATUS_ROWS_MAX: usize = 15;
+/// Sources, and destinations, in the picture of the overview: a screenful. The tables have all.
+pub const PICTURE_ROWS_MAX: usize = 12;
+/// Rows of a table of the page, worst or latest first.
+pub const PAGE_ROWS_MAX: usize = 200;
+/// Time between two updates of a screen that is open.
+pub const PAGE_UPDATE_INTERVAL: Duration = Duration::from_secs(2);
+/// Screens that are updated at a time: a quarter of the connections of the admin listener. A
+/// screen beyond that is not updated. Health and metrics need no place here.
+pub const PAGE_UPDATES_MAX: usize = 16;
+/// Bytes of a form.
+pub const PAGE_FORM_BYTES_MAX: usize = 64 << 10;
+/// Dead letters that one look at them reads: 20 pages of `DEAD_LETTERS_LISTED_MAX`.
+pub const PAGE_LETTERS_READ_MAX: usize = 20_000;
+/// Dead letters that one click replays or drops. The rest takes another click, or the command.
+pub const PAGE_LETTERS_CHANGED_MAX: usize = 1_000;
+/// Bytes of a query: a pattern with some names.
+pub const PAGE_QUERY_BYTES_MAX: usize = 16 << 10;
+/// Reasons why an event does not match a tried pattern that the page shows.
+pub const PAGE_PATTERN_REASONS_MAX: usize = 4;
+/// Age of the model that the screens of the page show. Making one takes some milliseconds for ten
+/// thousand destinations, so all open screens share it.
+pub const PAGE_MODEL_AGE_MAX: Duration = Duration::from_secs(1);

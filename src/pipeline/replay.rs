@@ -26,7 +26,8 @@ use crate::limits::{DEAD_LETTER_COMMAND_JOBS_MAX, REPLAY_BYTES, REPLAYS_MAX, REP
 use crate::memory::Budget;
 use crate::processor::BatchSlice;
 use crate::state::{
-    DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, Store, StoreError, StoreReader, Write, codec,
+    DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, Store, StoreError, StoreReader, StoredDeadLetter,
+    Write, codec,
 };
 
 /// A dead letter on its way to a driver.
@@ -242,9 +243,15 @@ impl DeadLetters {
         if is_sent { Ok(()) } else { Err(ReplayError::Stopped) }
     }
 
-    async fn list(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, ReplayError> {
+    /// One page of the dead letters that match `filter`, the lowest numbers first.
+    pub async fn list(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, ReplayError> {
         let filter = filter.clone();
         self.read(move |reader| reader.dead_letters(&filter)).await
+    }
+
+    /// A dead letter with its event; `None` if there is none with this number.
+    pub async fn letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, ReplayError> {
+        self.read(move |reader| reader.dead_letter(row)).await
     }
 
     /// Reads the store on its thread. A damaged dead letter is an error of the request and does not

@@ -2,10 +2,11 @@
 
 use crate::config::declare::*;
 use crate::config::scalar;
-use crate::net::settings::{Auth, AuthKeys, ServerTls, is_local};
+use crate::net::settings::{Auth, AuthKeys, ServerTls, is_local, is_loopback};
 
 settings! {
-    /// Read-only HTTP for operators: `/healthz`, `/readyz`, `/metrics`, `/stats`.
+    /// HTTP for operators: the [page](page.md) at `/`, and `/healthz`, `/readyz`, `/metrics` and
+    /// `/stats`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Admin in "admin", with defaults {
         /// Address to listen on; `none` turns the listener off.
@@ -13,9 +14,15 @@ settings! {
             .or("127.0.0.1:8082")
             .none("none")
             .also(&["address", "listen"]);
-        /// Credentials that `/metrics` and `/stats` require; `/healthz` and `/readyz` never do.
-        /// Default: none, so everybody who reaches the port can read all pages.
+        /// Credentials that all pages require except `/healthz` and `/readyz`. Default: none, so
+        /// everybody who reaches the port can read metrics and statistics. Events and dead letters
+        /// are then shown to clients on the same machine only.
         pub auth: Auth = key("auth", maybe::<AuthKeys>());
+        /// Other credentials, which may read everything and change nothing.
+        pub viewer: Auth = key("viewer", maybe::<AuthKeys>());
+        /// Lets the page replay and drop dead letters, for clients with the credentials of `auth`.
+        /// Requires `auth`, and `tls` unless the address is on loopback.
+        pub write: bool = key("write", FLAG).or("false");
         /// Serves HTTPS instead of HTTP.
         pub tls: Option<ServerTls> = key("tls", maybe::<ServerTls>());
     }
@@ -34,6 +41,20 @@ static BIND_ADDRESS: TextFormat = TextFormat {
 fn check_admin(found: &CheckedMap, problems: &mut Problems) {
     let address = Some(found.text("bindAddress")).filter(|address| *address != "none");
     let has = |key| found.maybe_block(key).is_some();
+    if found.flag("write") {
+        let is_safe = has("tls") || address.is_some_and(is_loopback);
+        let path = found.path_of("write");
+        if !has("auth") {
+            problems.error(found.line_of("write"), &path, "`write` requires `auth`");
+        } else if !is_safe {
+            let message = "`write` requires `tls`, or a `bindAddress` on loopback";
+            problems.error(found.line_of("write"), &path, message);
+        }
+    }
+    if has("viewer") && !has("auth") {
+        let message = "`viewer` requires `auth`, without which everybody may read";
+        problems.error(found.line_of("viewer"), &found.path_of("viewer"), message);
+    }
     exposed(
         address,
         has("auth"),

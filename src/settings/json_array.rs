@@ -191,7 +191,7 @@ impl<'a> JsonArrayBuilder<'a> {
         };
         let bind_address = old::bind_address(element, "address", METRICS_ADDRESS, self.problems);
         warn_exposed(bind_address.as_deref(), &auth, element, "address", self.problems);
-        Admin { bind_address, auth, tls: None }
+        Admin { bind_address, auth, ..Admin::default() }
     }
 }
 

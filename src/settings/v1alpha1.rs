@@ -397,7 +397,7 @@ impl V1alpha1Builder<'_> {
         let auth = self.maybe_basic_auth(metrics, false);
         let bind_address = old::bind_address(metrics, "bindAddress", METRICS_ADDRESS, self.problems);
         warn_exposed(bind_address.as_deref(), &auth, metrics, "bindAddress", self.problems);
-        Admin { bind_address, auth, tls: None }
+        Admin { bind_address, auth, ..Admin::default() }
     }
 
     /// Reads optional basic authentication. `may_be_empty` allows empty credentials, for targets

@@ -45,6 +45,7 @@ mod monitoring;
 mod nats;
 mod nats_support;
 mod ordering;
+mod page;
 mod peers;
 mod pipeline;
 mod power_loss;

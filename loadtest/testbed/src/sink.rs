@@ -292,6 +292,12 @@ impl Sink {
         self.change_behaviors(|_| ());
     }
 
+    /// Ends all refusals by text.
+    pub fn refuse_nothing(&self) {
+        lock(&self.state().refusals).clear();
+        self.change_behaviors(|_| ());
+    }
+
     /// Changes the behaviours, and works out if the hot path may skip them.
     fn change_behaviors(&self, change: impl FnOnce(&mut BehaviorPlan)) {
         let mut behaviors = lock(&self.state().behaviors);

@@ -1,13 +1,7 @@
 //! Access to the pages of a listener: basic authentication or a bearer token, compared in constant
 //! time. A secret in a file is read again when the file changes.
 
-use std::sync::Arc;
-
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderValue, Request, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderValue;
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
@@ -79,15 +73,6 @@ fn expected(auth: &Auth) -> Result<Expected, SecretError> {
         Auth::Bearer { token } => format!("Bearer {}", &*token.read()?),
     };
     Ok(Some(Sha256::digest(lower_scheme(header.as_bytes())).into()))
-}
-
-/// Middleware that answers 401 unless the request carries the configured credentials.
-pub async fn check(State(guard): State<Arc<Guard>>, request: Request<Body>, next: Next) -> Response {
-    if guard.admits(request.headers().get(header::AUTHORIZATION)) {
-        return next.run(request).await;
-    }
-    let challenge = [(header::WWW_AUTHENTICATE, guard.challenge)];
-    (StatusCode::UNAUTHORIZED, challenge, "invalid credentials\n").into_response()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod files;
 mod guard;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ use tower_service::Service;
 
 use self::connections::{ConnectionSlot, Connections};
 pub use self::files::FromFiles;
-pub use self::guard::{AuthError, Guard, check};
+pub use self::guard::{AuthError, Guard};
 use crate::limits::{
     LISTENER_CLOSE_TIMEOUT, LISTENER_HEAD_TIMEOUT, LISTENER_READ_BYTES_MAX, LISTENER_WINDOW_BYTES,
 };
@@ -84,6 +85,10 @@ pub struct Serving {
     /// The most requests of one HTTP/2 connection at a time.
     pub streams_max: u32,
 }
+
+/// The address of the client, as an extension of each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Accepts and serves connections until `stop` turns true. Then it closes the listener, lets the
 /// requests in progress finish, and closes the connections.
@@ -153,20 +158,24 @@ async fn connection(
     serving: Serving,
     stop: watch::Receiver<bool>,
 ) {
-    let Some(tls) = tls else { return http(stream, routes, slot, serving, stop).await };
+    // A client that is gone already sends no request.
+    let Ok(peer) = stream.peer_addr() else { return };
+    let Some(tls) = tls else { return http(stream, peer, routes, slot, serving, stop).await };
     if let Ok(Ok(stream)) = tokio::time::timeout(LISTENER_HEAD_TIMEOUT, tls.accept(stream)).await {
-        http(stream, routes, slot, serving, stop).await;
+        http(stream, peer, routes, slot, serving, stop).await;
     }
 }
 
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
     routes: axum::Router,
     slot: ConnectionSlot,
     serving: Serving,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         let (mut routes, running) = (routes.clone(), slot.run());
         async move {
             let answer = routes.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {});

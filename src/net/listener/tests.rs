@@ -22,7 +22,7 @@ async fn served(stream: DuplexStream) {
     );
     let (slot, _closed) = Connections::new(9).add(0).unwrap();
     let (_stop, stopped) = watch::channel(false);
-    http(stream, routes, slot, SERVING, stopped).await;
+    http(stream, ([127, 0, 0, 1], 1).into(), routes, slot, SERVING, stopped).await;
 }
 
 async fn text(sender: &mut http2::SendRequest<Empty<axum::body::Bytes>>, path: &str) -> String {
