@@ -105,6 +105,7 @@ async function letters(page, answers) {
   await accessible(page, "the dead letters");
   await page.locator("tbody a", { hasText: "target-2" }).first().click();
   await page.getByRole("button", { name: "Replay" }).waitFor();
+  const group = page.url();
   await accessible(page, "a group of dead letters");
   await shot(page, "dead-letters");
   // The number must be typed, and must be right.
@@ -114,16 +115,20 @@ async function letters(page, answers) {
   // One letter, with its event.
   await page.locator("#letters ~ .scroll tbody a").first().click();
   assert.match(await page.locator("pre").textContent(), /"specversion": "1.0"/);
-  await page.goBack();
-  // The target is repaired, and takes the letters.
+  // The target is repaired, and takes the letters. The first try may come too early: another letter
+  // has joined the group, or the target is only probed yet.
   console.log("REPAIR");
   await answers.next();
-  const label = await page.locator("label", { hasText: "to replay" }).textContent();
-  const count = label.match(/Type (\d+)/)[1];
-  await page.getByLabel(/to replay/).fill(count);
-  await page.getByRole("button", { name: "Replay" }).click();
-  await page.locator(".verdict.ok", { hasText: `Replayed ${count}` }).waitFor();
-  console.log(`REPLAYED ${count}`);
+  const end = Date.now() + LIMIT;
+  for (let told = ""; !/^Replayed \d+; the targets accepted all/.test(told); ) {
+    assert.ok(Date.now() < end, told);
+    await page.goto(group);
+    const label = await page.locator("label", { hasText: "to replay" }).textContent();
+    await page.getByLabel(/to replay/).fill(label.match(/Type (\d+)/)[1]);
+    await page.getByRole("button", { name: "Replay" }).click();
+    told = (await page.locator(".verdict").first().textContent()).trim();
+    console.log(told);
+  }
 }
 
 /** A viewer sees the same and changes nothing. */

@@ -57,6 +57,7 @@ pub(super) fn bytes(value: f64) -> String {
 /// A duration in seconds or milliseconds.
 pub(super) fn seconds(value: f64) -> String {
     match value {
+        s if s <= 0.0 => "0".to_owned(),
         s if s < 0.001 => format!("{:.1} ms", s * 1e3),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 10.0 => format!("{s:.1} s"),
@@ -79,6 +80,7 @@ mod tests {
         check(bytes(512.0), "512 B");
         check(bytes(1_536.0), "1.5 KiB");
         check(bytes(25_165_824.0), "24 MiB");
+        check(seconds(0.0), "0");
         check(seconds(0.0123), "12 ms");
         check(seconds(720.0), "12 min");
         check(escape("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
