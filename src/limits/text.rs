@@ -3,6 +3,9 @@
 /// Characters of the shortest secret that is redacted. Shorter ones occur in ordinary text by
 /// chance, so that redacting them would garble every message; `check` warns of them.
 pub const SECRET_CHARS_MIN: usize = 4;
+/// Bytes of the shortest value of a cookie that counts as a secret. Shorter ones are flags and
+/// names of nodes.
+pub const COOKIE_SECRET_BYTES_MIN: usize = 8;
 /// Encodings around a secret that are undone, one inside the other: a JSON string in the base64 of
 /// an HTML page has three.
 pub const ENCODINGS_NESTED_MAX: usize = 3;

@@ -19,6 +19,7 @@
 
 mod answer;
 mod calls;
+mod cookies;
 mod error;
 mod transport;
 

@@ -20,8 +20,8 @@ use flate2::write::MultiGzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue,
-    LOCATION, PROXY_AUTHORIZATION, SET_COOKIE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    PROXY_AUTHORIZATION, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -39,9 +39,9 @@ use crate::redact::{Former, redact};
 use crate::source::vcenter::settings::Protocol;
 use vsphere::Wire;
 use vsphere::api::MoRef;
-use vsphere::api::json::SESSION_HEADER;
 
 use super::answer::malformed;
+use super::cookies::{cookie_values, decoded, new_session, session_id};
 use super::error::{CallError, Said};
 
 /// The address of a server and the way to it.
@@ -79,6 +79,8 @@ pub(super) struct Transport {
     session: RwLock<Option<(HeaderName, HeaderValue)>>,
     /// The last session ids. While a session lives, its id is worth as much as the password.
     session_ids: Former,
+    /// The values of all cookies in the last answers. One of them may be worth as much.
+    cookies: Former,
     /// Bytes of the last page. The buffer of the next page starts with this capacity if its size is
     /// not announced.
     page_hint: AtomicUsize,
@@ -133,6 +135,7 @@ impl Transport {
             call_timeout: options.call_timeout,
             session: RwLock::new(None),
             session_ids: Former::default(),
+            cookies: Former::default(),
             page_hint: AtomicUsize::new(0),
         })
     }
@@ -238,8 +241,13 @@ impl Transport {
         let sent = self.pool.send(request, asked + timeout).await;
         let (response, lease) =
             sent.map_err(|error| CallError::from_transport(method, &self.host, timeout, error))?;
+        let cookies = cookie_values(response.headers());
+        if !cookies.is_empty() {
+            self.cookies.keep_all(cookies.iter().map(|value| &**value));
+        }
         if let Some(session) = new_session(wire, response.headers()) {
-            self.session_ids.keep(session_id(&session.1));
+            let id = session_id(&session.1);
+            self.session_ids.keep_all([id, &*decoded(id)]);
             *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
         }
         let times = AnswerTimes { began: asked.elapsed(), silence_max: timeout };
@@ -346,35 +354,6 @@ fn uri(url: &Url) -> Result<Uri, CallError> {
     Uri::try_from(url.as_str()).map_err(|error| CallError::Setup(format!("address `{url}`: {error}")))
 }
 
-/// The header that identifies a new session, if this answer begins one.
-fn new_session(wire: Wire, headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
-    let (name, mut value) = match wire {
-        Wire::Soap => (COOKIE, HeaderValue::from_str(session_cookie(headers)?).ok()?),
-        Wire::ViJson => (HeaderName::from_static(SESSION_HEADER), headers.get(SESSION_HEADER)?.clone()),
-    };
-    value.set_sensitive(true);
-    Some((name, value))
-}
-
-/// The id in a session's header: `vmware_soap_session="ID"`, or the id alone.
-fn session_id(header: &HeaderValue) -> &str {
-    let value = header.to_str().unwrap_or_default();
-    value.strip_prefix(SESSION_COOKIE).unwrap_or(value).trim_matches('"')
-}
-
-/// The beginning of vCenter's session cookie.
-const SESSION_COOKIE: &str = "vmware_soap_session=";
-
-/// `NAME=VALUE` of vCenter's session cookie, without its attributes.
-fn session_cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(SET_COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .map(|value| value.split(';').next().unwrap_or_default().trim())
-        .find(|pair| pair.starts_with(SESSION_COOKIE))
-}
-
 /// A buffer of at most `limit` bytes.
 struct Bounded {
     bytes: Vec<u8>,
@@ -450,24 +429,6 @@ fn unpack_error(method: &'static str, limit: usize, error: &std::io::Error) -> C
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_session_cookie_is_kept_and_without_attributes() {
-        let check = |cookies: &[&'static str], expected: Option<&str>| {
-            let mut headers = HeaderMap::new();
-            for cookie in cookies {
-                headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
-            }
-            assert_eq!(session_cookie(&headers), expected);
-        };
-        check(&[], None);
-        check(
-            &["lb=1; Path=/", "vmware_soap_session=\"52ab\"; Path=/; HttpOnly"],
-            Some("vmware_soap_session=\"52ab\""),
-        );
-        check(&["vmware_soap_session=x"], Some("vmware_soap_session=x"));
-        check(&["other=vmware_soap_session=x"], None);
-    }
 
     #[test]
     fn credentials_in_the_address_are_refused_and_not_shown() {

@@ -50,6 +50,27 @@ fn collector() -> MoRef {
 const VERSIONS: &str = r#"<?xml version="1.0" encoding="UTF-8"?><namespaces version="1.0"><namespace><name>urn:vim25</name>
     <version>8.0.3.0</version><priorVersions><version>8.0.2.0</version></priorVersions></namespace></namespaces>"#;
 
+/// A server may repeat a cookie in another form than the one in which it set it.
+#[tokio::test]
+async fn all_cookies_of_a_login_are_secrets() {
+    let cookies = "Set-Cookie: lb=balancer-4711\r\n\
+        Set-Cookie: vmware_soap_session=\"52ab%2Bcookie\"\r\n\
+        Set-Cookie: vmware_soap_session=second-4712\r\n";
+    let said = "of 52ab%2Bcookie, 52ab+cookie, second-4712, balancer-4711.";
+    let server = Server::start(vec![
+        ok(VERSIONS),
+        ok(recorded!("router0.30.RetrieveServiceContent")),
+        Reply::Full(200, cookies, recorded!("router0.30.Login").as_bytes().to_vec()),
+        Reply::Full(502, "", said.as_bytes().to_vec()),
+    ])
+    .await;
+    let client = server.client();
+    let content = client.open().await.unwrap();
+    client.login(&content.session_manager, "u", "p").await.unwrap();
+    let error = client.read_next_events(&collector(), 7, SILENCE).await.unwrap_err().to_string();
+    assert!(error.contains("of …, …, …, …."), "{error}");
+}
+
 #[tokio::test]
 async fn a_session_from_the_first_call_to_the_last() {
     let cookie = "Set-Cookie: vmware_soap_session=\"abc\"; Path=/; HttpOnly\r\n";
