@@ -214,11 +214,11 @@ async fn method_path_and_headers_are_rendered() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_rendered_is_at_fault_and_nothing_is_sent() {
+async fn a_template_that_fails_is_evidence_and_nothing_is_sent() {
     let target = Target::start(vec![answer("200 OK", "", "")]).await;
     let check = async |change: fn(&mut HttpConfig), parts: &[&str]| {
         let outcome = processor(&target.url("/"), change).deliver(&one()).await;
-        assert!(check_failure(outcome, Blame::Event, None, parts).is_certain);
+        assert!(check_failure(outcome, Blame::FirmEvidence, None, parts).is_certain);
     };
     check(
         |settings| settings.body = Some("{\n\"vm\": {{ data.Vm.Name }}}".into()),

@@ -6,9 +6,10 @@
 //!                                            └─► body     escaped by its type
 //! ```
 //!
-//! A status of 200 to 299 acknowledges the event. A template that fails blames the event: the same
-//! event would fail again, so it becomes a dead letter with the template's message. A replay after
-//! the template was corrected delivers it.
+//! A status of 200 to 299 acknowledges the event. A template that fails is evidence like a refusal
+//! with 400: if other events render, the event is at fault and becomes a dead letter with the
+//! template's message. If three events in a row do not, the template is at fault, and events wait
+//! until it is corrected.
 //!
 //! INVARIANT: the host of a request comes from the configuration alone, never from an event.
 
@@ -144,9 +145,9 @@ impl Http {
     /// Sends event `i` of a slice.
     async fn single(&self, request: &DeliveryRequest, slice: &BatchSlice, i: usize) -> Result<(), Failure> {
         let target = self.target();
-        let rendered = self.render(slice, i).map_err(|error| fault_of_event(&error))?;
+        let rendered = self.render(slice, i).map_err(|error| unrendered(&error))?;
         let uri = joined(&target.uri, &rendered.path)
-            .map_err(|message| fault_of_event(&render_error("path", message)))?;
+            .map_err(|message| unrendered(&render_error("path", message)))?;
         let mut headers = HeaderMap::clone(&target.client.headers());
         if self.body.is_some() {
             headers.insert(CONTENT_TYPE, self.content_type.clone());
@@ -239,9 +240,9 @@ fn render_error(field: &str, message: String) -> RenderError {
     RenderError { field: field.to_owned(), error: TemplateError { line: None, message } }
 }
 
-/// A failure that every further try of the event would repeat.
-fn fault_of_event(error: &RenderError) -> Failure {
-    Failure { is_certain: true, ..Failure::new(Blame::Event, error.to_string()) }
+/// The failure of an event for which a template fails. Other events tell which of both is wrong.
+fn unrendered(error: &RenderError) -> Failure {
+    Failure { is_certain: true, ..Failure::new(Blame::FirmEvidence, error.to_string()) }
 }
 
 fn header(value: &str) -> Result<HeaderValue, String> {
