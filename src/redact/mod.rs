@@ -297,10 +297,10 @@ mod tests {
             let redacted = matcher.redact(&format!("{decoy} ({form})"));
             assert!(redacted.ends_with("…)"), "{form}: {redacted}");
         };
-        for form in forms("hunter2") {
-            check(&form);
-            forms(&form).iter().step_by(13).for_each(|again| check(again));
-            check(&format!("a{}", hex(&form)));
+        // Some of them: each takes all the work that the bounds allow.
+        for form in forms("hunter2").iter().step_by(6) {
+            forms(form).iter().step_by(19).for_each(|again| check(again));
+            check(&format!("a{}", hex(form)));
         }
         // At every offset of a run.
         check(&format!("a{}", hex(&format!("a{}", hex("hunter2")))));
