@@ -93,7 +93,9 @@ impl Order {
         while let Some(parsed) = self.early.remove(&self.next_page) {
             self.next_page += 1;
             match parsed.content {
-                Content::Events(_) if self.has_ended(parsed.reading) => output.dropped += 1,
+                Content::Events(_) | Content::Poison(_) if self.has_ended(parsed.reading) => {
+                    output.dropped += 1;
+                }
                 Content::Events(batch) => self.page(batch, &mut output),
                 Content::Unreadable(_) => self.end(parsed.reading),
                 Content::Poison(poison) => self.poison(poison, &mut output),
@@ -323,14 +325,21 @@ mod tests {
             content: Content::Unreadable(DecodeError { offset: 0, reason: "cut".into() }),
             ..parsed(page, &[])
         };
+        let damaged = |page| {
+            let Content::Events(batch) = parsed(page, &[(7, 7)]).content else { unreachable!() };
+            let poison = Poison { batch, reason: "damaged".into(), row: Some(9) };
+            Parsed { content: Content::Poison(poison), ..parsed(page, &[]) }
+        };
         let again = |page, events: &[(i32, i64)]| Parsed { reading: Some(1), ..parsed(page, events) };
         let mut order = Order::default();
         assert_eq!(keys(&order.step(parsed(0, &[(1, 1)]))), [1]);
         order.step(unreadable(1));
         let behind = order.step(parsed(2, &[(3, 3)]));
         assert_eq!((keys(&behind), behind.dropped), (vec![], 1));
-        assert_eq!(keys(&order.step(again(3, &[(1, 1), (2, 2)]))), [2]);
-        assert_eq!(keys(&order.step(again(4, &[(3, 3)]))), [3], "dropped is not seen");
+        let row = order.step(damaged(3));
+        assert!(row.leaving.is_empty() && row.dropped == 1, "nor does a damaged row pass");
+        assert_eq!(keys(&order.step(again(4, &[(1, 1), (2, 2)]))), [2]);
+        assert_eq!(keys(&order.step(again(5, &[(3, 3)]))), [3], "dropped is not seen");
     }
 
     /// Its former run stopped before the dead letter was stored.
