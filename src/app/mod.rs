@@ -13,32 +13,34 @@
 mod build;
 pub mod pipeline_settings;
 pub mod reload;
+pub mod replay;
+mod running;
 
 pub use self::build::{BuildError, build};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::Discriminant;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::replay::ReplayRange;
+use self::running::{RunningSource, start_source};
 use crate::admin::View;
 use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX};
 use crate::pipeline::destination::{split_name, undecided_processor};
+use crate::pipeline::observe::Observations;
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
+use crate::pipeline::settings::Settings;
 use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, Processor};
 use crate::settings::{Config, OverflowPolicy, ProcessorConfig, ProcessorKind, SourceConfig, StateLocation};
-use crate::source::{Intake, Observed, SourceParts};
 use crate::state::{Bounds, EphemeralDir, Store, StoreError, inbox, remove_ephemeral_leftovers};
-use crate::supervise::limits::{SOURCE_ABORT_MAX, SOURCE_STOP_SHARE, STOP_END_MAX};
-use crate::supervise::{Part, PartKind, Supervisor};
+use crate::supervise::Supervisor;
+use crate::supervise::limits::{SOURCE_STOP_SHARE, STOP_END_MAX};
 
 /// The router could not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,39 +72,12 @@ pub struct Router {
     positions: Vec<String>,
 }
 
-/// A source and its task.
-struct RunningSource {
-    name: String,
-    observed: Arc<dyn Observed>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl RunningSource {
-    /// Tells the source to stop.
-    fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    /// Waits for the end of a source that was told to stop, and aborts it at the deadline. The
-    /// pages of an aborted source stay unsettled.
-    async fn ended_by(self, until: Instant) {
-        let mut task = self.task;
-        if tokio::time::timeout_at(until, &mut task).await.is_err() {
-            tracing::warn!(source = %self.name, "this source does not stop; abandoning its session");
-            task.abort();
-            // A task that hangs in its turn ends at its next one, if ever.
-            let _ = tokio::time::timeout(SOURCE_ABORT_MAX, task).await;
-        }
-    }
-}
-
 impl Router {
     /// Opens the store and starts processors, pipeline and sources. Must run within a tokio
     /// runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
         let processors = Processors::build(&config)?;
-        Self::start_with(config, processors, true)
+        Self::start_with(config, processors, true, None)
     }
 
     /// Opens the store and starts processors and pipeline, but no source, and does not deliver from
@@ -113,15 +88,21 @@ impl Router {
     pub async fn start_without_sources(config: Arc<Config>) -> Result<Self, RouterError> {
         let processors = Processors::build(&config)?;
         let ready: Vec<_> = processors.all.iter().map(|processor| processor.ready()).collect();
-        let router = Self::start_with(config, processors, false)?;
+        let router = Self::start_with(config, processors, false, None)?;
         if tokio::time::timeout(FIRST_SYNC_MAX, all(ready)).await.is_err() {
             tracing::warn!("not every processor could read its functions or rules in time");
         }
         Ok(router)
     }
 
-    /// `reads`: start the sources and deliver from the spools.
-    fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
+    /// `reads`: start the sources and deliver from the spools. `range`: read only this, for one
+    /// destination.
+    fn start_with(
+        config: Arc<Config>,
+        processors: Processors,
+        reads: bool,
+        range: Option<ReplayRange>,
+    ) -> Result<Self, RouterError> {
         let supervisor = Supervisor::default();
         // Open the store.
         let (ephemeral, store) = match &config.state {
@@ -145,7 +126,10 @@ impl Router {
         }
         // Start the pipeline.
         let mut pipeline = Pipeline::start(Parts {
-            settings: pipeline_settings::pipeline(&config),
+            settings: Settings {
+                only: range.as_ref().map(|range| range.destination.clone()),
+                ..pipeline_settings::pipeline(&config)
+            },
             processors: processors.all.clone(),
             store,
             parse_threads: parse_threads(),
@@ -157,9 +141,10 @@ impl Router {
         }
         // Start the sources.
         let numbers = if reads { 0..config.sources.len() } else { 0..0 };
-        let sources: Vec<RunningSource> = numbers
-            .map(|at| start_source(&config, at, &processors.all, pipeline.intake(at), &supervisor))
-            .collect();
+        let until = range.map(|range| range.until);
+        let start =
+            |at| start_source(&config, at, &processors.all, pipeline.intake(at), until.clone(), &supervisor);
+        let sources: Vec<RunningSource> = numbers.map(start).collect();
         let view = watch::Sender::new(view_of(&config, &sources, &processors, &pipeline));
         let (removed, state_dir) = (BTreeMap::new(), dir);
         let router = Router {
@@ -185,6 +170,11 @@ impl Router {
     /// The configuration that runs.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What is observed of this run for people.
+    pub fn observations(&self) -> Observations {
+        self.pipeline.observations()
     }
 
     /// A handle that replays and removes dead letters.
@@ -242,39 +232,6 @@ fn positions(store: &Store, config: &Config) -> Result<Vec<String>, StoreError> 
         Ok(at.map_or_else(|| format!("{} new", source.name), |at| format!("{} at {at}", source.name)))
     };
     config.sources.iter().map(position).collect()
-}
-
-/// Starts the source at index `at` of the configuration.
-fn start_source(
-    config: &Config,
-    at: usize,
-    processors: &[Arc<dyn Processor>],
-    intake: Intake,
-    supervisor: &Supervisor,
-) -> RunningSource {
-    let source = &config.sources[at];
-    let kind = source.kind.as_type();
-    let part = Part::new(PartKind::Source, format!("source/{}", source.name)).slower_by(kind.longest_call());
-    let (stop, stopped) = watch::channel(false);
-    let started = kind.start(SourceParts {
-        name: source.name.clone(),
-        intake,
-        ready: RegistryWait::of(config, at, processors).wait(source.name.clone()).boxed(),
-        shutdown: stopped,
-        sources: config.sources.len(),
-        wants_xml: config.wants_xml(),
-        wants_severities: config.wants_severities(),
-    });
-    let (observed, again) = (started.observed(), Arc::clone(&started));
-    let life = move || {
-        let source = Arc::clone(&started);
-        async move {
-            source.run().await;
-            ControlFlow::Break(())
-        }
-    };
-    let task = tokio::spawn(supervisor.clone().restarted(part, life, move |end| again.task_ended(end)));
-    RunningSource { name: source.name.clone(), observed, stop, task }
 }
 
 /// The state that the admin pages show.

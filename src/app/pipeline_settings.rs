@@ -17,6 +17,7 @@ pub fn pipeline(config: &Config) -> Settings {
         sources: config.sources.iter().map(source).collect(),
         processors: config.processors.iter().map(processor).collect(),
         routes: routes(config),
+        only: None,
         invocation_log: InvocationLogSettings {
             enabled: config.log.invocations,
             per_second: config.log.invocations_per_second,

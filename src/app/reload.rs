@@ -127,7 +127,7 @@ impl Router {
         // Start sources.
         for (at, source) in config.sources.iter().enumerate().filter(|(at, _)| starts[*at]) {
             let intake = self.pipeline.intake_of(&source.name).expect("the pipeline has just got it");
-            sources.push(start_source(&config, at, &processors.all, intake, &self.supervisor));
+            sources.push(start_source(&config, at, &processors.all, intake, None, &self.supervisor));
         }
         let place = |name: &str| config.sources.iter().position(|source| source.name == name);
         sources.sort_by_key(|source| place(&source.name));

@@ -32,6 +32,7 @@ mod old;
 mod pretty;
 mod reload;
 mod reloads;
+mod replay;
 mod restore;
 mod routes;
 mod run;
@@ -144,6 +145,7 @@ enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Reload(reload::ReloadArgs),
+    Replay(replay::RangeReplayArgs),
     Health(health::HealthArgs),
     Status(status::StatusArgs),
     /// List, show, replay or drop dead letters
@@ -223,6 +225,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Dlq(command) => dlq::run(&command),

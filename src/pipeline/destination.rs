@@ -20,6 +20,13 @@ pub fn split_name(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or((name, ""))
 }
 
+/// Returns true if `name` is meant by `given`: the same name, the name of its processor, or its
+/// name without the namespace of its function.
+pub fn is_meant(name: &str, given: &str) -> bool {
+    let next = if given.contains('/') { '.' } else { '/' };
+    name.strip_prefix(given).is_some_and(|rest| rest.is_empty() || rest.starts_with(next))
+}
+
 /// Ends the name of the pseudo-destination of an undecided processor.
 const UNDECIDED: &str = "#undecided";
 
@@ -104,6 +111,17 @@ mod tests {
         let mut destinations = Destinations::default();
         let function = destinations.intern(0, "fn", "#undecided");
         assert_ne!(destinations.intern_undecided(0, "fn"), function);
+    }
+
+    #[test]
+    fn a_processor_and_a_function_without_its_namespace_are_meant() {
+        for given in ["fn", "fn/tag", "fn/tag.ns"] {
+            assert!(is_meant("fn/tag.ns", given), "{given}");
+        }
+        for given in ["f", "fn/ta", "fn/tag.n", "fn/tag.ns.x", "tag", "other"] {
+            assert!(!is_meant("fn/tag.ns", given), "{given}");
+        }
+        assert!(is_meant("fn", "fn") && !is_meant("fn.x", "fn"));
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl Pipeline {
         let names = settings.processors.iter().map(|processor| processor.name.as_str());
         let selectors = processors.iter().map(|processor| processor.selector());
         let mut route = Route::new(&settings.routes, names.zip(selectors), &mut destinations)
-            .map_err(StartError::Patterns)?;
+            .map_err(StartError::Patterns)?
+            .only(settings.only.clone());
         let budget = Budget::new(settings.memory_bytes);
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));

@@ -19,6 +19,8 @@ pub struct Settings {
     pub sources: Vec<SourceSettings>,
     pub processors: Vec<ProcessorSettings>,
     pub routes: Vec<RouteSettings>,
+    /// The only destination that gets events; `None` for all.
+    pub only: Option<String>,
     pub invocation_log: InvocationLogSettings,
 }
 

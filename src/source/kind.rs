@@ -78,12 +78,23 @@ pub trait Source: Send + Sync {
     fn task_ended(&self, end: &str);
 }
 
+/// The end of a reading that does not go on for ever.
+#[derive(Clone, Debug)]
+pub struct ReadUntil {
+    /// Events created after this time are not read, microseconds since 1970 UTC.
+    pub end_us: i64,
+    /// Turns true once all events up to the end were read and decoded.
+    pub reached: watch::Sender<bool>,
+}
+
 /// Everything that a source gets from the router.
 pub struct SourceParts {
     pub name: String,
     pub intake: Intake,
     /// No event may enter the pipeline before this.
     pub ready: BoxFuture<'static, ()>,
+    /// Set for a reading with an end. Only vCenters know one.
+    pub until: Option<ReadUntil>,
     /// Turns true when the source has to stop.
     pub shutdown: watch::Receiver<bool>,
     /// The number of sources of this router.

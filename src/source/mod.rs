@@ -34,7 +34,7 @@ use crate::memory::{Budget, Permit};
 use crate::queue;
 pub use clocks::ClockOffsets;
 pub use inbox::{Inbox, InboxAppend, InboxFull, InboxRead, InboxRow};
-pub use kind::{Reached, Source, SourceParts, SourceType};
+pub use kind::{Reached, ReadUntil, Source, SourceParts, SourceType};
 pub use report::{Counter, Observed, SourceReport, SourceState};
 pub use vsphere::Wire;
 use vsphere::decode::salvage::Broken;

@@ -60,6 +60,7 @@ mod processors_transport;
 mod pushed_events;
 mod queues;
 mod reload;
+mod replay;
 mod secrets;
 mod source;
 mod status;

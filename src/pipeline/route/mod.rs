@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 use self::audience::Audience;
 pub use self::explain::RouteRefusal;
 use self::patterns::Patterns;
-use super::destination::{DestinationId, Destinations, undecided_processor};
+use super::destination::{DestinationId, Destinations, is_meant, undecided_processor};
 use super::observe::ObservedRoute;
 use super::settings::RouteSettings;
 use super::undecided::Undecided;
@@ -117,6 +117,8 @@ pub struct Route {
     rules: CompiledRoutes,
     /// By processor index. A removed processor keeps its place.
     audiences: Vec<Audience>,
+    /// The only destination that gets events; `None` for all.
+    only: Option<String>,
 }
 
 impl Route {
@@ -133,7 +135,12 @@ impl Route {
         let processors = processors.into_iter().enumerate();
         let audiences =
             processors.map(|(at, (name, selector))| Audience::new(at, name, selector, destinations));
-        Ok(Route { rules, audiences: audiences.collect() })
+        Ok(Route { rules, audiences: audiences.collect(), only: None })
+    }
+
+    /// Leaves out all destinations but one, if one is named.
+    pub fn only(self, only: Option<String>) -> Self {
+        Route { only, ..self }
     }
 
     /// Replaces the routes. Events that were routed before keep their destinations. The counts of a
@@ -326,6 +333,9 @@ impl Route {
             for processor in &rule.processors {
                 self.audiences[*processor].step(batch, &offered, destinations, &mut routed);
             }
+        }
+        if let Some(only) = &self.only {
+            routed.all.retain(|(destination, _)| is_meant(&destinations.get(*destination).name, only));
         }
         routed
     }

@@ -36,7 +36,8 @@ impl SourceType for Vcenter {
     }
 
     fn start(&self, parts: SourceParts) -> Arc<dyn Source> {
-        let SourceParts { name, intake, ready, shutdown, sources, wants_xml, wants_severities } = parts;
+        let SourceParts { name, intake, ready, until, shutdown, sources, wants_xml, wants_severities } =
+            parts;
         let settings = Vcenter {
             protocol: protocol(self.protocol, wants_xml),
             poll_interval: self.poll_interval.max(poll_share(sources)),
@@ -44,7 +45,7 @@ impl SourceType for Vcenter {
         };
         let status = Arc::new(Status::default());
         let source = VcenterSource::new(name, settings, intake, status, ready, shutdown);
-        Arc::new(source.with_severities(wants_severities))
+        Arc::new(source.with_severities(wants_severities).ending(until))
     }
 
     fn longest_call(&self) -> Duration {

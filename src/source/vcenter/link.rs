@@ -30,7 +30,7 @@ use super::watchdog::LatestSeen;
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
 use crate::source::vcenter::settings::{EventFilter, Vcenter};
-use crate::source::{Closed, Intake, Page, PageForm, SourceState, Start, Verdict};
+use crate::source::{Closed, Intake, Page, PageForm, ReadUntil, SourceState, Start, Verdict};
 use crate::telemetry::paced::{Paced, Repeated};
 use vsphere::PageBody;
 use vsphere::api::{EventFilterSpec, EventPosition, FaultKind, MoRef};
@@ -85,6 +85,8 @@ pub(super) struct Link<A> {
     /// True if the last failure was logged, so that its end is logged as well.
     is_failure_told: AtomicBool,
     pub severity_reads: SeverityReads,
+    /// Set for a reading with an end.
+    until: Option<ReadUntil>,
 }
 
 impl<A: EventApi> Link<A> {
@@ -123,7 +125,12 @@ impl<A: EventApi> Link<A> {
             undecodable_lines: Mutex::default(),
             is_failure_told: AtomicBool::new(false),
             severity_reads: SeverityReads::new(wants_severities),
+            until: None,
         }
+    }
+
+    pub fn ending(self, until: Option<ReadUntil>) -> Self {
+        Link { until, ..self }
     }
 
     /// The start of this run.
@@ -378,12 +385,20 @@ impl<A: EventApi> Link<A> {
 
     /// The configured filter, restricted to this window of time.
     pub fn filter(&self, begin_us: Option<i64>, end_us: Option<i64>) -> EventFilterSpec {
+        let last_us = self.until.as_ref().map(|until| until.end_us);
+        let end_us = end_us.into_iter().chain(last_us).min();
         filter_spec(&self.settings.filter, begin_us, end_us)
     }
 
-    /// Returns true if the configured filter leaves events out.
+    /// Returns true if the configured filter, or the end of the reading, leaves events out.
     pub fn is_filtered(&self) -> bool {
-        self.settings.filter != EventFilter::default()
+        self.until.is_some() || self.settings.filter != EventFilter::default()
+    }
+
+    /// Notes that all events were read.
+    pub fn reached_end(&self) {
+        let Some(until) = &self.until else { return };
+        until.reached.send_replace(true);
     }
 
     pub async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {

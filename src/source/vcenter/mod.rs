@@ -67,7 +67,7 @@ use crate::clock;
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
 use crate::source::vcenter::client::{Client, Options};
 use crate::source::vcenter::settings::{StartAt, Vcenter};
-use crate::source::{BeginError, Closed, Found, Intake, SourceState};
+use crate::source::{BeginError, Closed, Found, Intake, ReadUntil, SourceState};
 use vsphere::api::About;
 
 /// A vCenter to read. It keeps the numbering of pages and the position when [`VcenterSource::run`]
@@ -81,6 +81,7 @@ pub struct VcenterSource {
     shutdown: watch::Receiver<bool>,
     /// True if a route or a processor uses the severities of events.
     wants_severities: bool,
+    until: Option<ReadUntil>,
     /// Set once the client exists.
     link: OnceLock<Link<ClientApi>>,
 }
@@ -96,14 +97,19 @@ impl VcenterSource {
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let ready = ready.boxed().shared();
-        let (wants_severities, link) = (false, OnceLock::new());
-        VcenterSource { name, settings, intake, status, ready, shutdown, wants_severities, link }
+        let (wants_severities, until, link) = (false, None, OnceLock::new());
+        VcenterSource { name, settings, intake, status, ready, shutdown, wants_severities, until, link }
     }
 
     /// The same source; it also reads the severities of the vCenter's event types if they are
     /// `wanted`.
     pub fn with_severities(self, wanted: bool) -> Self {
         VcenterSource { wants_severities: wanted, ..self }
+    }
+
+    /// The same source; it reads to an end and no further.
+    pub fn ending(self, until: Option<ReadUntil>) -> Self {
+        VcenterSource { until, ..self }
     }
 
     /// Reads until `shutdown` turns true, then ends the session. Never returns before that.
@@ -128,6 +134,7 @@ impl VcenterSource {
                     let (intake, status) = (self.intake.clone(), Arc::clone(&self.status));
                     let clock = Arc::new(clock::now_us);
                     let link = Link::new(api, name, settings, intake, status, clock, self.wants_severities);
+                    let link = link.ending(self.until.clone());
                     return self.link.get_or_init(|| link);
                 }
                 // A CA file that is missing may come yet (a volume that is mounted late).

@@ -132,6 +132,9 @@ impl Reader {
                         link.idle.send_replace(false);
                         sleep(link.settings.poll_interval).await;
                     }
+                    if self.cursor.is_settled() {
+                        link.reached_end();
+                    }
                     self.waited = Some(self.rest(link).await);
                 }
             }

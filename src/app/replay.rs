@@ -1,0 +1,224 @@
+//! Replays a range of a vCenter's history to one destination, beside a running router or without
+//! one.
+//!
+//! ```text
+//! configuration ─► one source with an end, one processor, its routes, no state ─► Router
+//!                                                            only the destination gets events
+//! ```
+//!
+//! The events have the ids that they always have, and pass the same routes. The position of a
+//! router that runs does not move.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Processors, Router, RouterError};
+use crate::pipeline::destination::{is_meant, split_name};
+use crate::pipeline::observe::ObservedDestination;
+use crate::processor::{
+    BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
+};
+use crate::settings::{Config, OverflowPolicy, SourceKind, StartAt, StateLocation};
+use crate::source::ReadUntil;
+use crate::supervise::Supervisor;
+
+/// A stretch of a vCenter's history, and the destination that gets it.
+#[derive(Clone, Debug)]
+pub struct ReplayRange {
+    pub until: ReadUntil,
+    /// `PROCESSOR`, or `PROCESSOR/FUNCTION`.
+    pub destination: String,
+}
+
+/// The events to replay.
+#[derive(Clone, Debug)]
+pub struct RangeReplayRequest {
+    pub source: String,
+    pub destination: String,
+    /// Events created in this time, microseconds since 1970 UTC by vCenter's clock; both ends
+    /// included.
+    pub from_us: i64,
+    pub to_us: i64,
+    /// Count the events, and send nothing.
+    pub dry_run: bool,
+    /// Time for the events that were read and not delivered when reading has ended.
+    pub patience: Duration,
+}
+
+/// A request that names something that the configuration does not have. The text says what.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RangeReplayError(String);
+
+/// A replay that runs.
+pub struct RangeReplay {
+    pub router: Router,
+    /// Turns true once the whole range was read.
+    pub read: watch::Receiver<bool>,
+    counts: Arc<ReplayCounts>,
+    destination: String,
+}
+
+/// The counts of a replay, which outlive it.
+#[derive(Debug, Default)]
+pub struct ReplayCounts {
+    delivered: AtomicU64,
+}
+
+impl ReplayCounts {
+    /// Number of events that the destination has taken, or would get.
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Relaxed)
+    }
+}
+
+impl RangeReplay {
+    /// Starts. Must run within a tokio runtime.
+    pub fn start(config: Arc<Config>, request: &RangeReplayRequest) -> Result<RangeReplay, RouterError> {
+        let mut processors = Processors::build(&config)?;
+        let counts = Arc::new(ReplayCounts::default());
+        let (processor, _) = split_name(&request.destination);
+        for (settings, built) in config.processors.iter().zip(&mut processors.all) {
+            if settings.name == processor {
+                let (inner, counts) = (Arc::clone(built), Arc::clone(&counts));
+                *built = Arc::new(ReplayProcessor { inner, counts, sends: !request.dry_run });
+            }
+        }
+        let (reached, read) = watch::channel(false);
+        let range = ReplayRange {
+            until: ReadUntil { end_us: request.to_us, reached },
+            destination: request.destination.clone(),
+        };
+        let router = Router::start_with(config, processors, true, Some(range))?;
+        Ok(RangeReplay { router, read, counts, destination: request.destination.clone() })
+    }
+
+    pub fn counts(&self) -> Arc<ReplayCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// The destinations that have got events, by name.
+    pub fn observed(&self) -> Vec<(Arc<str>, Arc<ObservedDestination>)> {
+        let mut all = self.router.observations().destinations();
+        all.retain(|(name, _)| is_meant(name, &self.destination));
+        all
+    }
+}
+
+/// The configuration of a replay: a part of `config`.
+pub fn narrowed(config: &Config, request: &RangeReplayRequest) -> Result<Config, RangeReplayError> {
+    let names = |all: &mut dyn Iterator<Item = &String>| {
+        all.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    let RangeReplayRequest { source, destination, from_us, to_us, patience, .. } = request;
+    if from_us > to_us {
+        return Err(RangeReplayError("`--from` is later than `--to`".into()));
+    }
+    // The source.
+    let Some(found) = config.sources.iter().find(|known| known.name == *source) else {
+        let all = names(&mut config.sources.iter().map(|source| &source.name));
+        return Err(RangeReplayError(format!("no source `{source}` in the configuration; it has {all}")));
+    };
+    let mut read = found.clone();
+    let SourceKind::Vcenter(vcenter) = &mut read.kind else {
+        return Err(RangeReplayError(format!(
+            "`{source}` is no vCenter, so its events cannot be read again; `dlq replay` sends dead letters again"
+        )));
+    };
+    vcenter.start_at = StartAt::At(*from_us);
+    vcenter.import_checkpoint = None;
+    vcenter.sweep = None;
+    // The processor, and those that its dead letters go to.
+    let (name, _) = split_name(destination);
+    let mut processors = Vec::new();
+    let mut next = Some(name.to_owned());
+    while let Some(wanted) = next {
+        let Some(found) = config.processors.iter().find(|processor| processor.name == wanted) else {
+            let all = names(&mut config.processors.iter().map(|processor| &processor.name));
+            return Err(RangeReplayError(format!(
+                "no processor `{wanted}` in the configuration; it has {all}"
+            )));
+        };
+        let mut processor = found.clone();
+        // There is no disk to wait on.
+        processor.delivery.overflow.policy = OverflowPolicy::Block;
+        next = processor.delivery.dead_letter.clone();
+        processors.push(processor);
+    }
+    // The routes.
+    let leads = |route: &&crate::settings::RouteConfig| {
+        route.sources.contains(source) && route.processors.iter().any(|processor| processor == name)
+    };
+    let mut routes: Vec<_> = config.routes.iter().filter(leads).cloned().collect();
+    if routes.is_empty() {
+        return Err(RangeReplayError(format!("no route leads events of `{source}` to `{name}`")));
+    }
+    for route in &mut routes {
+        route.sources = vec![source.clone()];
+        route.processors = vec![name.to_owned()];
+        // Old events are wanted here.
+        route.max_age = None;
+    }
+    let mut narrowed = Config {
+        sources: vec![read],
+        processors,
+        routes,
+        state: StateLocation::Ephemeral,
+        shutdown_timeout: *patience,
+        ..config.clone()
+    };
+    narrowed.admin.bind_address = None;
+    Ok(narrowed)
+}
+
+/// Counts what its processor delivers, or delivers nothing.
+struct ReplayProcessor {
+    inner: Arc<dyn Processor>,
+    counts: Arc<ReplayCounts>,
+    sends: bool,
+}
+
+impl Processor for ReplayProcessor {
+    fn request_limits(&self) -> RequestLimits {
+        self.inner.request_limits()
+    }
+
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+        Box::pin(async move {
+            let outcome = match self.sends {
+                true => self.inner.deliver(request).await,
+                false => DeliveryOutcome::Delivered,
+            };
+            let delivered = match &outcome {
+                DeliveryOutcome::Delivered => request.events,
+                DeliveryOutcome::Failed(_) => 0,
+                DeliveryOutcome::Partial(each) => each.iter().filter(|failure| failure.is_none()).count(),
+            };
+            self.counts.delivered.fetch_add(delivered as u64, Relaxed);
+            outcome
+        })
+    }
+
+    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
+        Arc::clone(&self.inner).start(supervisor, name);
+    }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        self.inner.ready()
+    }
+
+    fn selector(&self) -> Option<Box<dyn Selector>> {
+        self.inner.selector()
+    }
+
+    fn address(&self, function: &str) -> Option<String> {
+        self.inner.address(function)
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        self.inner.check()
+    }
+}
