@@ -16,6 +16,7 @@ mod processors;
 mod push;
 mod reload;
 mod seen;
+mod tap;
 mod text;
 mod view;
 
@@ -31,6 +32,7 @@ pub use processors::*;
 pub use push::*;
 pub use reload::*;
 pub use seen::*;
+pub use tap::*;
 pub use text::*;
 pub use view::*;
 

@@ -18,6 +18,8 @@
 //!   {"eventTypes": {…}}   ─►  {"eventType": {…}} for each type, {"done": null}
 //!   {"recentEvents": {…}} ─►  {"recentEvent": {…}} for each event, {"done": null}
 //!   {"plot": {…}}         ─►  {"plot": [{…}, …]}, {"done": null}
+//!   {"tap": {FILTER}}     ─►  {"tapped": {…}} for each event, {"tapCounts": {…}} every second,
+//!                             until the client closes its side; {"done": null}
 //!   {"reload": {…}}       ─►  {"reloaded": [{"action": "changed", "part": "…"}, …]}
 //!                             {"done": null}
 //!                             or {"invalid": "…"}, {"done": null}
@@ -43,9 +45,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::model::{EventTypeStatus, Model, Overview, PlotPoint, RecentEventStatus};
+use super::tap;
 use crate::limits::{
     CONTROL_CONNECTIONS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_TIMEOUT, CONTROL_RETRY,
 };
+use crate::pipeline::observe::tap::{TapCounts, TapFilter, TappedEvent};
 use crate::pipeline::replay::{DeadLetters, Replayed};
 use crate::settings::changes::Changes;
 use crate::state::DeadLetterFilter;
@@ -78,10 +82,12 @@ pub enum ControlRequest {
     RecentEvents { source: Option<String>, limit: usize },
     /// Show the plot of a source or of a destination.
     Plot(PlotOf),
+    /// Show events as they pass, until the client goes away.
+    Tap(TapFilter),
 }
 
 /// The owner of a plot, by name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PlotOf {
     Source(String),
@@ -130,6 +136,8 @@ pub enum ControlAnswer {
     RecentEvent(Box<RecentEventStatus>),
     /// The oldest point first.
     Plot(Vec<PlotPoint>),
+    Tapped(Box<TappedEvent>),
+    TapCounts(TapCounts),
     Done,
     Error(String),
 }
@@ -263,13 +271,17 @@ async fn accept(listener: &UnixListener, orders: Orders) {
 
 /// Serves one connection: reads the request, carries it out, writes the answers as they come.
 async fn serve(stream: UnixStream, orders: Orders) {
-    let (read, mut write) = stream.into_split();
+    let (mut read, mut write) = stream.into_split();
+    let request = request(&mut read).await;
+    if let Ok(ControlRequest::Tap(filter)) = request {
+        return tap::serve(read, write, filter, &orders.model).await;
+    }
     // Unbounded is safe: the replays' own budget bounds the answers in it, and the model's bounds
     // those about event types and events.
     let (answers, mut lines) = mpsc::unbounded_channel();
     // This future owns the sender, so that the writer below ends after the last answer.
     let answer = async move {
-        let last = match request(read).await {
+        let last = match request {
             Ok(request) => match carry_out(request, &orders, &answers).await {
                 Ok(()) => ControlAnswer::Done,
                 Err(error) => ControlAnswer::Error(error),
@@ -350,6 +362,8 @@ pub(super) async fn carry_out(
             }));
             Ok(())
         }
+        // It has no last answer, so `serve` carries it out.
+        ControlRequest::Tap(_) => Err("cannot watch events here".to_owned()),
         ControlRequest::Reload(what) => {
             let (answer, wait) = oneshot::channel();
             let is_sent = reloads.send(ReloadRequest { what, answer }).await.is_ok();
@@ -387,11 +401,28 @@ impl ControlClient {
         }
     }
 
+    /// A handle that ends a call from another thread: it sees the end of the answers.
+    pub fn stopper(&self) -> io::Result<ControlStop> {
+        self.stream.try_clone().map(ControlStop)
+    }
+
     /// Sends the request and passes every answer except the last to `each`.
     pub fn ask(
-        mut self,
+        self,
         request: &ControlRequest,
         mut each: impl FnMut(ControlAnswer),
+    ) -> Result<(), ControlError> {
+        self.ask_until(request, |answer| {
+            each(answer);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`ControlClient::ask`], until `each` breaks.
+    pub fn ask_until(
+        mut self,
+        request: &ControlRequest,
+        mut each: impl FnMut(ControlAnswer) -> ControlFlow<()>,
     ) -> Result<(), ControlError> {
         let path = self.path;
         let mut line = serde_json::to_vec(request)
@@ -418,9 +449,30 @@ impl ControlClient {
             match answer {
                 ControlAnswer::Done => return Ok(()),
                 ControlAnswer::Error(message) => return Err(ControlError::Refused(message)),
-                answer => each(answer),
+                answer => {
+                    if each(answer).is_break() {
+                        return Ok(());
+                    }
+                }
             }
         }
+    }
+}
+
+/// Ends a call of a [`ControlClient`].
+pub struct ControlStop(BlockingStream);
+
+impl ControlStop {
+    /// Tells the router that nothing more is wanted. It may send a last answer.
+    pub fn finish(&self) {
+        // A router that is gone has ended the call already.
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Ends the call at once.
+    pub fn stop(&self) {
+        // A router that is gone has ended the call already.
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
     }
 }
 

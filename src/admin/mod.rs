@@ -18,6 +18,7 @@ pub mod control;
 pub mod model;
 mod page;
 mod stats;
+mod tap;
 mod view;
 
 use std::ops::ControlFlow;

@@ -41,6 +41,8 @@ mod spool;
 mod state;
 mod status;
 mod table;
+mod tap;
+mod top;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -154,13 +156,15 @@ enum Command {
     /// Convert configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// List or describe event types
+    /// List, describe or count event types
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Tell which destinations an event would go to
     #[command(subcommand)]
     Routes(routes::RoutesCommand),
     Graph(graph::GraphArgs),
+    Tap(tap::TapArgs),
+    Top(top::TopArgs),
     Emit(emit::EmitArgs),
     /// Show, move or forget the positions of sources
     #[command(subcommand)]
@@ -233,6 +237,8 @@ pub fn main() -> ExitCode {
         Command::Events(command) => events::run(&command),
         Command::Routes(command) => routes::run(&command),
         Command::Graph(args) => graph::run(&args),
+        Command::Tap(args) => tap::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Emit(args) => emit::run(&args),
         Command::Checkpoint(command) => checkpoint::run(&command),
         Command::Spool(command) => spool::run(&command),

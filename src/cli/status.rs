@@ -66,7 +66,7 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
 }
 
 /// Asks the router that runs on the data directory `dir`.
-fn ask(dir: &Path) -> anyhow::Result<Overview> {
+pub(super) fn ask(dir: &Path) -> anyhow::Result<Overview> {
     let client = ControlClient::connect(dir)?
         .with_context(|| format!("no router runs on the data directory {}", dir.display()))?;
     let mut found = None;
@@ -181,12 +181,13 @@ fn destination_row(destination: &DestinationStatus) -> [String; 8] {
     ]
 }
 
-fn rate(per_s: f64) -> String {
+/// A rate with few digits.
+pub(super) fn rate(per_s: f64) -> String {
     if per_s > 0.0 && per_s < 10.0 { format!("{per_s:.1}") } else { format!("{per_s:.0}") }
 }
 
 /// Used and allowed bytes in MiB.
-fn fill(used: u64, limit: u64) -> String {
+pub(super) fn fill(used: u64, limit: u64) -> String {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     format!("{:.1} of {:.0} MiB", mib(used), mib(limit))
 }

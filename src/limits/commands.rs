@@ -30,3 +30,9 @@ pub const EXPLANATION_BYTES_MAX: usize = 2 << 10;
 pub const TESTED_BYTES_MAX: u64 = 64 << 20;
 /// Events that `routes test` reads from a file: more than a person reads.
 pub const TESTED_EVENTS_MAX: usize = 10_000;
+/// Interval at which `top` asks the router. Rates change every 5 s, other numbers at once.
+pub const TOP_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest wait of `top` for a key, before it looks at answers and signals.
+pub const TOP_KEY_WAIT: Duration = Duration::from_millis(100);
+/// Event types that `top` shows of one source.
+pub const TOP_TYPES_MAX: usize = 100;

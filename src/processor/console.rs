@@ -12,7 +12,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::settings::{KindSettings, MakeError};
-use super::{Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
+use super::{
+    BatchSlice, Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 use crate::cloudevents::Envelope;
 use crate::config::declare::*;
 use crate::limits::{CONSOLE_BYTES_MAX, CONSOLE_TIMEOUT};
@@ -82,6 +84,10 @@ impl Processor for Console {
 
     fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(self.write(request))
+    }
+
+    fn preview(&self, slice: &BatchSlice, i: usize, _: &str) -> Option<String> {
+        Some(super::shown_line(&self.envelope, slice, i))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

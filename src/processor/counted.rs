@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::limits::STATS_SUBJECTS_MAX;
 use crate::processor::{
-    BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
+    BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
 use crate::supervise::Supervisor;
 
@@ -106,6 +106,10 @@ impl Processor for CountedProcessor {
 
     fn selector(&self) -> Option<Box<dyn Selector>> {
         self.processor.selector()
+    }
+
+    fn preview(&self, slice: &BatchSlice, i: usize, function: &str) -> Option<String> {
+        self.processor.preview(slice, i, function)
     }
 
     fn reopen(&self) -> bool {

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 
 pub use self::invocation_log::InvocationLog;
 pub use self::selector::{Choice, Matches, Selector, SubscriberId};
@@ -167,6 +168,13 @@ pub trait Processor: Send + Sync + 'static {
         None
     }
 
+    /// The request for event `i` of a slice as it is sent, as text for people: method and address,
+    /// headers, body. Without credentials, and to be redacted. `None` if it has no such form, or
+    /// cannot be rendered.
+    fn preview(&self, _slice: &BatchSlice, _i: usize, _function: &str) -> Option<String> {
+        None
+    }
+
     /// Reaches the target without delivering an event, for `check --connect`. Returns a line that
     /// describes the answer.
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>>;
@@ -177,6 +185,26 @@ impl DeliveryRequest {
     pub fn events(&self) -> impl Iterator<Item = (&Batch, usize)> {
         self.slices.iter().flat_map(|slice| slice.selection.iter().map(|i| (&*slice.batch, i)))
     }
+}
+
+/// The text of a request for people: its line, its headers and its body.
+fn shown_request(line: &str, headers: &HeaderMap, body: &[u8]) -> String {
+    let mut text = format!("{line}\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    }
+    if !body.is_empty() {
+        text.push_str(&format!("\n{}\n", String::from_utf8_lossy(body)));
+    }
+    text
+}
+
+/// Event `i` of a slice as one line, for a target that takes lines.
+fn shown_line(envelope: &Envelope, slice: &BatchSlice, i: usize) -> String {
+    let mut line = Vec::new();
+    envelope.open(&slice.batch).structured(i, &mut line);
+    join_lines(&mut line);
+    String::from_utf8_lossy(&line).into_owned()
 }
 
 /// The events of a request as one JSON array.

@@ -1,5 +1,7 @@
-//! `event-router events`: the event types of a vCenter, and the form of one of them.
+//! `event-router events`: the event types of a vCenter, the form of one of them, and their counts
+//! in a running router.
 
+mod counts;
 mod describe;
 
 use anyhow::{Context, anyhow};
@@ -18,12 +20,14 @@ use vsphere::api::EventInfo;
 pub enum EventsCommand {
     List(EventsListArgs),
     Describe(describe::EventsDescribeArgs),
+    Top(counts::EventsTopArgs),
 }
 
 pub(super) fn run(command: &EventsCommand) -> anyhow::Result<Exit> {
     match command {
         EventsCommand::List(args) => list(args),
         EventsCommand::Describe(args) => describe::run(args),
+        EventsCommand::Top(args) => counts::run(args),
     }
 }
 

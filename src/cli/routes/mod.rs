@@ -23,12 +23,13 @@ use super::emit::{decoded, route_of, seeming_source, started};
 use super::events::chosen;
 use super::table::table;
 use super::{ConfigArgs, Exit};
+use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app;
 use crate::event::{Severity, severity};
 use crate::limits::TESTED_BYTES_MAX;
 use crate::outside;
 use crate::pipeline::destination::Destinations;
-use crate::settings::Config;
+use crate::settings::{Config, StateLocation};
 use crate::supervise::Supervisor;
 use crate::telemetry::log;
 use vsphere::sample::Sample;
@@ -40,9 +41,9 @@ pub enum RoutesCommand {
 
 /// Tell which destinations would get an event, and why others would not.
 ///
-/// The event comes from a file, from standard input (`-`), or is a sample of its `--type`. A file
-/// has CloudEvents as the router delivers them, or their `data` alone with `--type`, one after the
-/// other. Nothing is delivered.
+/// The event comes from a file, from standard input (`-`), is a sample of its `--type`, or one of
+/// the `--last` that the running router has read. A file has CloudEvents as the router delivers
+/// them, or their `data` alone with `--type`, one after the other. Nothing is delivered.
 ///
 /// For a destination that does not get the event, the table names the first member of the route's
 /// pattern that the event does not meet, and the value found there. The functions of a gateway and
@@ -54,13 +55,20 @@ pub enum RoutesCommand {
 #[command(after_help = "Examples:
   event-router routes test event.json
   event-router routes test --type VmPoweredOnEvent --field vm.name=web-1
+  event-router routes test --last 20 --config NEW
   event-router routes test --type com.vmware.vc.HA.DasHostFailedEvent --severity error --connect")]
 pub struct RoutesTestArgs {
     /// The file with the events; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present = "kind")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["kind", "last"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
+    /// Test the last events that the running router keeps, up to 256
+    #[arg(long, value_name = "EVENTS", conflicts_with_all = ["file", "kind"])]
+    last: Option<usize>,
+    /// The data directory of the running router, if it is not that of the configuration
+    #[arg(long, value_name = "DIR", requires = "last")]
+    data_dir: Option<PathBuf>,
     /// The event class, or the eventTypeId of an EventEx: of a sample, or of the data in FILE
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
@@ -165,12 +173,12 @@ fn events(args: &RoutesTestArgs, config: &Config) -> anyhow::Result<Vec<GivenEve
         None => None,
         Some(name) => index(&chosen(config, Some(name))?.name),
     };
-    let Some(file) = &args.file else {
+    if args.file.is_none() && args.last.is_none() {
         let kind = args.kind.as_deref().unwrap_or_default();
         let sample = Sample::new(kind, &args.fields, crate::clock::now_us())?;
         let batch = decoded(seeming_source(config, asked.unwrap_or(0)), &sample)?;
         return Ok(vec![GivenEvent { batch, category: None }]);
-    };
+    }
     // One instance for each source, as in a router.
     let sources: Vec<_> = (0..config.sources.len()).map(|at| seeming_source(config, at)).collect();
     let source = |url: Option<&str>, is_pushed: bool| {
@@ -179,11 +187,37 @@ fn events(args: &RoutesTestArgs, config: &Config) -> anyhow::Result<Vec<GivenEve
         let like = (0..sources.len()).find(|at| of_vcenter(at) != is_pushed);
         Arc::clone(&sources[asked.or(same).or(like).unwrap_or(0)])
     };
-    let events = GivenReader { kind: args.kind.as_deref(), source: &source }.read(&contents(file)?)?;
+    let (text, from) = match (&args.file, args.last) {
+        (Some(file), _) => (contents(file)?, format!("`{}`", file.display())),
+        (None, last) => (recent(args, config, last.unwrap_or_default())?, "the router".to_owned()),
+    };
+    let events = GivenReader { kind: args.kind.as_deref(), source: &source }.read(&text)?;
     if events.is_empty() {
-        bail!("`{}` has no events", file.display());
+        bail!("{from} has no events");
     }
     Ok(events)
+}
+
+/// The last events of the running router, the latest first, one after the other.
+fn recent(args: &RoutesTestArgs, config: &Config, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let dir = match (&args.data_dir, &config.state) {
+        (Some(dir), _) | (None, StateLocation::Dir(dir)) => dir,
+        (None, StateLocation::Ephemeral) => {
+            bail!("name the data directory of the running router with `--data-dir`")
+        }
+    };
+    let client = ControlClient::connect(dir)?
+        .with_context(|| format!("no router runs on the data directory {}", dir.display()))?;
+    let (mut text, mut failed) = (Vec::new(), Ok(()));
+    client.ask(&ControlRequest::RecentEvents { source: args.source.clone(), limit }, |answer| {
+        if let ControlAnswer::RecentEvent(recent) = answer
+            && let Err(error) = serde_json::to_writer(&mut text, &recent.event)
+        {
+            failed = Err(error);
+        }
+    })?;
+    failed?;
+    Ok(text)
 }
 
 /// The bytes of a file, or of standard input.

@@ -413,6 +413,8 @@ impl Driver {
                     self.metrics.requests.increment(1);
                     let processor = Arc::clone(&self.processor);
                     let (log, name) = (self.shared.invocations.clone(), Arc::clone(&self.name));
+                    let tap = self.shared.observations.tap();
+                    let tap = tap.is_watched().then(|| tap.clone());
                     let (clocks, seconds) =
                         (Arc::clone(&self.shared.clocks), self.metrics.delivery_seconds.clone());
                     under_way.push(Box::pin(async move {
@@ -422,6 +424,9 @@ impl Driver {
                         record_delivery(&request, &outcome, &clocks, &seconds);
                         if let Some(log) = log {
                             log.write(&name, &request, &outcome, took);
+                        }
+                        if let Some(tap) = tap {
+                            tap.answered((&processor, &name), &request, &outcome, took);
                         }
                         TargetAnswer { id, outcome, events: request.events, took }
                     }));

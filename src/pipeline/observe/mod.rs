@@ -7,11 +7,14 @@
 //!  upkeep ─────── a change ──────► bytes of the dead letters
 //! ```
 //!
+//! Live events go to those who listen, see [`tap`].
+//!
 //! INVARIANT: the hot path pays once a batch or once a request, never with an allocation for each
 //! event. A lock is held for the time of a copy at most.
 
 mod event_types;
 mod failures;
+pub mod tap;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
@@ -20,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::event_types::{CountedType, EventTypes, RecentEvent};
 use self::failures::Failures;
 pub use self::failures::RecentFailure;
+use self::tap::TapHub;
 use crate::event::Batch;
 use crate::processor::Failure;
 use crate::state::DeadLetterUsage;
@@ -38,6 +42,7 @@ struct ObservationData {
     dead_letters: Mutex<Arc<DeadLetterRoom>>,
     /// Failures that all destinations keep.
     failures: Arc<AtomicUsize>,
+    tap: TapHub,
 }
 
 /// A destination that has a driver.
@@ -94,9 +99,16 @@ impl Observations {
         lock(&self.0.destinations).get(name).cloned()
     }
 
-    /// Counts the events of a batch that were read for the first time.
-    pub fn read(&self, batch: &Batch, now_us: i64) {
+    /// Counts the events of a batch that were read for the first time, and shows them to those who
+    /// listen.
+    pub fn read(&self, batch: &Arc<Batch>, now_us: i64) {
         lock(&self.0.event_types).step(batch, now_us);
+        self.0.tap.read(batch);
+    }
+
+    /// Hands events to those who listen.
+    pub fn tap(&self) -> &TapHub {
+        &self.0.tap
     }
 
     /// Calls `read` with the event types that were seen.

@@ -234,6 +234,21 @@ impl Processor for CloudEvents {
         self.known().map(|target| target.shown.clone())
     }
 
+    fn preview(&self, slice: &BatchSlice, i: usize, _: &str) -> Option<String> {
+        let line = format!("POST {}", self.known()?.shown);
+        if self.mode == ContentMode::Binary {
+            let (headers, body) = self.binary(slice, i);
+            return Some(super::shown_request(&line, &headers, &body));
+        }
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, self.content_type.clone())]);
+        let mut body = self.structured(slice, i);
+        if self.mode == ContentMode::Batched {
+            body.insert(0, b'[');
+            body.push(b']');
+        }
+        Some(super::shown_request(&line, &headers, &body))
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
         Box::pin(self.reach())
     }

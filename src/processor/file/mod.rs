@@ -26,7 +26,9 @@ use self::settings::FileConfig;
 use crate::cloudevents::Envelope;
 use crate::limits::{FILE_TIMEOUT, FILE_WRITE_BYTES_MAX};
 use crate::processor::client::target_failure;
-use crate::processor::{BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
+use crate::processor::{
+    BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 use crate::supervise::Supervisor;
 
 /// Appends events to a file.
@@ -125,6 +127,10 @@ impl Processor for FileProcessor {
 
     fn address(&self, _: &str) -> Option<String> {
         Some(self.path.display().to_string())
+    }
+
+    fn preview(&self, slice: &BatchSlice, i: usize, _: &str) -> Option<String> {
+        Some(super::shown_line(&self.envelope, slice, i))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

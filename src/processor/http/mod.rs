@@ -221,6 +221,16 @@ impl Processor for Http {
         Some(self.target().shown.clone())
     }
 
+    fn preview(&self, slice: &BatchSlice, i: usize, _: &str) -> Option<String> {
+        let rendered = self.render(slice, i).ok()?;
+        let line = format!("{} {}{}", self.method, self.target().shown, rendered.path);
+        let mut headers = HeaderMap::from_iter(rendered.headers);
+        if self.body.is_some() {
+            headers.entry(CONTENT_TYPE).or_insert_with(|| self.content_type.clone());
+        }
+        Some(super::shown_request(&line, &headers, &rendered.body))
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
         Box::pin(self.reach())
     }

@@ -37,7 +37,8 @@ use topics::{Catalog, Change, TopicMap};
 
 use super::refresh::{self, Registry};
 use super::{
-    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
+    BatchSlice, Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+    Selector,
 };
 use crate::cloudevents::Envelope;
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
@@ -310,6 +311,18 @@ impl Processor for OpenFaas {
 
     fn address(&self, function: &str) -> Option<String> {
         Some(address(&self.invocation(function).ok()?.0))
+    }
+
+    fn preview(&self, slice: &BatchSlice, i: usize, function: &str) -> Option<String> {
+        let (uri, sent) = self.invocation(function).ok()?;
+        // The others are credentials and those of the configuration.
+        let mut headers = HeaderMap::new();
+        for name in [CONTENT_TYPE, HeaderName::from_static("x-callback-url")] {
+            headers.extend(sent.get(&name).map(|value| (name, value.clone())));
+        }
+        let mut body = Vec::new();
+        self.envelope.open(&slice.batch).structured(i, &mut body);
+        Some(super::shown_request(&format!("POST {}", address(&uri)), &headers, &body))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
