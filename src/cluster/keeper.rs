@@ -1,7 +1,7 @@
 //! Keeps one lease: carries out the decisions of its engine against the bucket.
 //!
 //! ```text
-//!  time, answers ─► Lease::step ─► get, put ─► bucket
+//!  time, answers ─► LeaseEngine::step ─► get, put ─► bucket
 //!                        ├─► Fence: the time before which this node may begin requests
 //!                        └─► LeaseEvent: acquired, kept, deposed, released
 //! ```
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::kv::{Bucket, KvError, Slot};
 use super::lease::{
-    Lease, LeaseAction, LeaseHolder, LeaseInput, LeaseRead, LeaseState, LeaseTimes, LeaseWritten,
+    LeaseAction, LeaseEngine, LeaseHolder, LeaseInput, LeaseRead, LeaseState, LeaseTimes, LeaseWritten,
 };
 use super::record::LeaseRecord;
 use crate::limits::{LEASE_ACT_FOR, LEASE_DOUBTS_MAX, LEASE_LOOK_INTERVAL, LEASE_TAKE_OVER_AFTER};
@@ -64,7 +64,7 @@ enum Answer {
 pub struct Keeper {
     bucket: Bucket,
     key: String,
-    lease: Lease,
+    lease: LeaseEngine,
     fence: Fence,
     epoch: Instant,
     /// The contents for the next write.
@@ -92,7 +92,7 @@ impl Keeper {
         Keeper {
             bucket,
             key,
-            lease: Lease::new(me, times),
+            lease: LeaseEngine::new(me, times),
             fence: Fence::default(),
             epoch: Instant::now(),
             contents: Bytes::new(),

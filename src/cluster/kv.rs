@@ -60,13 +60,13 @@ pub enum KvError {
 
 #[derive(Deserialize)]
 struct PutAnswer {
-    error: Option<ApiError>,
+    error: Option<KvRefusal>,
     seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct GetAnswer {
-    error: Option<ApiError>,
+    error: Option<KvRefusal>,
     message: Option<StoredMessage>,
 }
 
@@ -81,7 +81,7 @@ struct StoredMessage {
 
 #[derive(Deserialize)]
 struct InfoAnswer {
-    error: Option<ApiError>,
+    error: Option<KvRefusal>,
     state: Option<InfoState>,
 }
 
@@ -92,7 +92,7 @@ struct InfoState {
 }
 
 #[derive(Deserialize)]
-struct ApiError {
+struct KvRefusal {
     #[serde(default)]
     err_code: u64,
     #[serde(default)]
@@ -191,7 +191,7 @@ impl Bucket {
         format!("$KV.{}.{key}", self.name)
     }
 
-    fn failed(&self, error: &ApiError) -> KvError {
+    fn failed(&self, error: &KvRefusal) -> KvError {
         self.unknown(&format!("refused a request: {} ({})", error.description, error.err_code))
     }
 

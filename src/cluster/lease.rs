@@ -127,12 +127,12 @@ pub struct LeaseWrite {
 
 /// The lease as one node sees it.
 #[derive(Debug)]
-pub struct Lease {
+pub struct LeaseEngine {
     me: LeaseHolder,
     times: LeaseTimes,
     is_wanted: bool,
     role: Role,
-    under_way: Option<UnderWay>,
+    under_way: Option<LeaseRequest>,
     /// The record as it was last seen, and the time since when it is known to be like that.
     seen: Option<(LeaseRead, Duration)>,
     /// Writes whose outcome is unknown. All of them replace the same revision, so one of them is
@@ -166,15 +166,15 @@ struct Sent {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum UnderWay {
+enum LeaseRequest {
     Read,
     Write(Sent),
 }
 
-impl Lease {
+impl LeaseEngine {
     /// The lease of a node that wants it.
     pub fn new(me: LeaseHolder, times: LeaseTimes) -> Self {
-        Lease {
+        LeaseEngine {
             me,
             times,
             is_wanted: true,
@@ -227,7 +227,7 @@ impl Lease {
                 }
             }
             LeaseInput::Written(outcome) => {
-                if let Some(UnderWay::Write(sent)) = self.under_way.take() {
+                if let Some(LeaseRequest::Write(sent)) = self.under_way.take() {
                     self.written(now, sent, outcome, actions);
                 }
             }
@@ -370,13 +370,13 @@ impl Lease {
     fn request(&mut self, now: Duration) -> LeaseAction {
         let writes = !self.must_read && (self.is_owner() || self.is_free_to_take(now));
         let (true, Some((record, _))) = (writes, &self.seen) else {
-            self.under_way = Some(UnderWay::Read);
+            self.under_way = Some(LeaseRequest::Read);
             return LeaseAction::Read;
         };
         let replaces = record.revision;
         self.counter += 1;
         let sent = Sent { counter: self.counter, at: now, frees: self.role == Role::Releasing };
-        self.under_way = Some(UnderWay::Write(sent));
+        self.under_way = Some(LeaseRequest::Write(sent));
         LeaseAction::Write(LeaseWrite { replaces, state: self.state(sent) })
     }
 

@@ -23,7 +23,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 struct Node {
-    lease: Lease,
+    lease: LeaseEngine,
     paused_until: u64,
     is_dead: bool,
     /// Answers on their way, each with the time of its arrival.
@@ -49,7 +49,7 @@ struct World {
 impl World {
     fn new(nodes: usize) -> Self {
         let node = |n: usize| Node {
-            lease: Lease::new(holder(n), TIMES),
+            lease: LeaseEngine::new(holder(n), TIMES),
             paused_until: 0,
             is_dead: false,
             answers: VecDeque::new(),

@@ -290,6 +290,17 @@ async fn a_spool_keeps_pushed_events_over_a_restart() {
     until("the other destination has what it wants", || pushes.ids().len() == wanted(1..=accepted).len())
         .await;
     assert!(every.ids().is_empty());
+    // A stop while the store appends to the spool repeats the events of that append.
+    let unsettled = || {
+        let stored = StoreReader::open(dir.path()).unwrap().load("hooks").unwrap();
+        stored.and_then(|stored| stored.unsettled.get("all").map(Vec::len)).unwrap_or(0)
+    };
+    let in_spool =
+        || StoreReader::open(dir.path()).unwrap().spools().unwrap().get("all").map_or(0, |size| size.events);
+    until("each event is in the spool or unsettled", || {
+        in_spool() + unsettled() as u64 == u64::from(accepted)
+    })
+    .await;
     run.stop().await;
 
     every.answer(None);

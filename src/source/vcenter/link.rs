@@ -385,8 +385,7 @@ impl<A: EventApi> Link<A> {
 
     /// The configured filter, restricted to this window of time.
     pub fn filter(&self, begin_us: Option<i64>, end_us: Option<i64>) -> EventFilterSpec {
-        let last_us = self.until.as_ref().map(|until| until.end_us);
-        let end_us = end_us.into_iter().chain(last_us).min();
+        let end_us = self.until.iter().map(|until| until.end_us).chain(end_us).min();
         filter_spec(&self.settings.filter, begin_us, end_us)
     }
 
