@@ -172,7 +172,7 @@ impl Router {
         &self.config
     }
 
-    /// What is observed of this run for people.
+    /// The observations of this run, for people.
     pub fn observations(&self) -> Observations {
         self.pipeline.observations()
     }
