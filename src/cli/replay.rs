@@ -107,7 +107,7 @@ async fn replay(config: Arc<crate::settings::Config>, request: &RangeReplayReque
     // Read to the end.
     let interrupted = loop {
         if shows {
-            eprint!("\r{} events", replay.counts().delivered());
+            eprint!("\r{} events", replay.counts.delivered());
         }
         tokio::select! {
             read = replay.read.wait_for(|read| *read) => {
@@ -124,20 +124,18 @@ async fn replay(config: Arc<crate::settings::Config>, request: &RangeReplayReque
         anyhow::bail!("{reason}");
     }
     // Deliver what was read.
-    let (observed, counts) = (replay.observed(), replay.counts());
-    let stopping = replay.router.stop();
+    let RangeReplay { router, counts, .. } = replay;
     let drained = tokio::select! {
-        drained = stopping => Some(drained?),
+        drained = router.stop() => Some(drained?),
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
     if shows {
         eprintln!();
     }
-    let refused: u64 = observed.iter().map(|(_, one)| one.metrics.failed.get()).sum();
     let undelivered = drained.as_ref().map(|drained| drained.undelivered);
     let verb = if request.dry_run { "would go" } else { "were delivered" };
-    let (delivered, to) = (counts.delivered(), &request.destination);
+    let (delivered, refused, to) = (counts.delivered(), counts.refused(), &request.destination);
     let (from, until) = (shown(request.from_us), shown(request.to_us));
     say!("{delivered} events of {} from {from} to {until} {verb} to {to}", request.source)?;
     if refused > 0 {

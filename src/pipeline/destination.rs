@@ -20,11 +20,16 @@ pub fn split_name(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or((name, ""))
 }
 
-/// Returns true if `name` is meant by `given`: the same name, the name of its processor, or its
-/// name without the namespace of its function.
+/// Returns true if `given` is the name of a destination, or that of a function without its
+/// namespace.
+pub fn is_named(name: &str, given: &str) -> bool {
+    let rest = name.strip_prefix(given);
+    rest.is_some_and(|rest| rest.is_empty() || given.contains('/') && rest.starts_with('.'))
+}
+
+/// As [`is_named`]. The name of a processor means all of its destinations.
 pub fn is_meant(name: &str, given: &str) -> bool {
-    let next = if given.contains('/') { '.' } else { '/' };
-    name.strip_prefix(given).is_some_and(|rest| rest.is_empty() || rest.starts_with(next))
+    is_named(name, given) || split_name(name).0 == given
 }
 
 /// Ends the name of the pseudo-destination of an undecided processor.

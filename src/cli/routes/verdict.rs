@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::event::Batch;
 use crate::limits::EXPLANATION_BYTES_MAX;
 use crate::outside;
-use crate::pipeline::destination::name_of;
+use crate::pipeline::destination::{is_named, name_of};
 use crate::pipeline::route::Route;
 use crate::pipeline::settings::RouteSettings;
 use crate::settings::Config;
@@ -36,8 +36,7 @@ pub struct DestinationVerdict {
 impl DestinationVerdict {
     /// Returns true for the name of the destination, and for that of a function without namespace.
     pub fn is_named(&self, name: &str) -> bool {
-        let rest = self.destination.strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || name.contains('/') && rest.starts_with('.'))
+        is_named(&self.destination, name)
     }
 
     /// Name, decision, route and reason: one row, or one for each route that refuses the event.
