@@ -18,6 +18,8 @@ use crate::common::{http_get, wait_until};
 const LIMIT: Duration = Duration::from_secs(60);
 /// A browser on a machine that is busy with other tests.
 const BROWSER_LIMIT: Duration = Duration::from_secs(400);
+/// The screen of the dead letters of the target that refuses some events.
+const LETTERS: &str = "/dead-letters?destination=target-2";
 const OPERATOR: (&str, &str) = ("operator", "operator-pa55word");
 const VIEWER: (&str, &str) = ("viewer", "viewer-pa55word");
 
@@ -67,6 +69,12 @@ impl<'s> Client<'s> {
         self.send(self.client.get(format!("http://{}{path}", self.stack.admin)), user)
     }
 
+    /// Waits for the first dead letter. Its event is tried for some 20 s.
+    fn wait_for_letters(&self) {
+        let letters = || self.get(LETTERS, Some(OPERATOR)).1;
+        assert!(wait_until(LIMIT, || letters().contains("VmPoweredOnEvent")), "{}", letters());
+    }
+
     /// Posts a form, with this `Origin`.
     fn post(&self, path: &str, user: (&str, &str), origin: &str, form: &[(&str, &str)]) -> (u16, String) {
         let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -81,15 +89,13 @@ fn only_an_operator_with_a_form_of_the_page_changes_something() {
     let stack = stack();
     let router = stack.start(&config(&stack));
     let client = Client::new(&stack);
-    let letters = "/dead-letters?destination=target-2";
-    let has_letters = || client.get(letters, Some(OPERATOR)).1.contains("VmPoweredOnEvent");
-    assert!(wait_until(LIMIT, has_letters), "{}", client.get(letters, Some(OPERATOR)).1);
-    assert_eq!(client.get(letters, None).0, 401);
+    client.wait_for_letters();
+    assert_eq!(client.get(LETTERS, None).0, 401);
     assert_eq!(client.get("/", None).0, 401);
-    let (code, page) = client.get(letters, Some(VIEWER));
+    let (code, page) = client.get(LETTERS, Some(VIEWER));
     assert!(code == 200 && page.contains("VmPoweredOnEvent") && !page.contains("method=\"post\""), "{page}");
 
-    let (_, page) = client.get(letters, Some(OPERATOR));
+    let (_, page) = client.get(LETTERS, Some(OPERATOR));
     let after = |mark: &str| page.split_once(mark).map_or("", |(_, rest)| rest);
     let token = after("name=\"token\" value=\"").split('"').next().unwrap().to_owned();
     assert_eq!(token.len(), 32, "{page}");
@@ -108,12 +114,12 @@ fn only_an_operator_with_a_form_of_the_page_changes_something() {
     // The right number drops them, and leaves a line in the log. The last ones may still come.
     stack.vcenter.set_pace(Pace::Idle);
     let dropped = || {
-        let (_, page) = client.get(letters, Some(OPERATOR));
+        let (_, page) = client.get(LETTERS, Some(OPERATOR));
         let typed = page.split_once("Type ").map_or("", |(_, rest)| rest).split(' ').next().unwrap_or("");
         let form = [("destination", "target-2"), ("count", typed), ("token", token.as_str())];
         client.post(drop, OPERATOR, &own, &form).1.contains("Dropped ")
     };
-    assert!(wait_until(LIMIT, dropped), "{}", client.get(letters, Some(OPERATOR)).1);
+    assert!(wait_until(LIMIT, dropped), "{}", client.get(LETTERS, Some(OPERATOR)).1);
     let told = || router.stderr().contains("an operator changes dead letters");
     assert!(wait_until(LIMIT, told), "{}", router.stderr().text());
 }
@@ -188,6 +194,7 @@ fn every_screen_works_in_a_browser() {
     let stack = stack();
     let _router = stack.start(&config(&stack));
     stack.targets[0].wait_for(300, LIMIT);
+    Client::new(&stack).wait_for_letters();
     let folder =
         std::env::var_os("PAGE_SCREENSHOTS").map_or_else(|| stack.folder.path().into(), PathBuf::from);
     let mut command = Command::new(&node);
