@@ -53,7 +53,7 @@ pub(super) async fn serve(
 }
 
 /// Begins to listen, unless the filter names a part that does not exist.
-fn listen(filter: TapFilter, model: &Model) -> Result<Tap, String> {
+pub(super) fn listen(filter: TapFilter, model: &Model) -> Result<Tap, String> {
     let view = model.view();
     let known = |names: Vec<&str>| names.join(", ");
     if let Some(source) = &filter.source

@@ -63,6 +63,8 @@ pub const PAGE_LETTERS_CHANGED_MAX: usize = 1_000;
 pub const PAGE_QUERY_BYTES_MAX: usize = 16 << 10;
 /// Reasons why an event does not match a tried pattern that the page shows.
 pub const PAGE_PATTERN_REASONS_MAX: usize = 4;
+/// Events on the screen of live events.
+pub const PAGE_TAP_EVENTS_MAX: usize = 50;
 /// Age of the model that the screens of the page show. Making one takes some milliseconds for ten
 /// thousand destinations, so all open screens share it.
 pub const PAGE_MODEL_AGE_MAX: Duration = Duration::from_secs(1);

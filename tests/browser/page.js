@@ -100,6 +100,33 @@ async function events(page) {
   await result.locator(".verdict.critical").waitFor();
 }
 
+/** Live events: a pattern filters them, and an opened one stays open while others come. */
+async function tap(page) {
+  await page.goto(`${base}/tap`);
+  const rows = page.locator("main tbody tr");
+  await rows.nth(2).waitFor();
+  const key = await rows.first().getAttribute("data-key");
+  const opened = page.locator(`tr[data-key="${key}"]`);
+  await opened.locator("summary").click();
+  await page.waitForFunction((key) => document.querySelector("main tbody tr").dataset.key !== key, key);
+  assert.match(await opened.locator("pre").innerText(), /"specversion": "1.0"/, "it is still open");
+  assert.equal(await page.locator("details[open]").count(), 1, "no other one has opened");
+  await accessible(page, "live events");
+  await shot(page, "live-events");
+  const subject = "VmPoweredOffEvent";
+  await page.getByRole("textbox", { name: /pattern/ }).fill(JSON.stringify({ subject: [subject] }));
+  await page.getByRole("button", { name: "Show", exact: true }).click();
+  await rows.nth(1).waitFor();
+  for (const text of await rows.locator("summary").allTextContents()) {
+    assert.ok(text.startsWith(subject), `${text} is no ${subject}`);
+  }
+  await page.goto(`${base}/tap?to=target-1`);
+  await page.locator("td .badge.critical").first().waitFor();
+  assert.match(await rows.first().textContent(), /503/);
+  await page.goto(`${base}/tap?pattern=%7B`);
+  assert.match(await page.locator(".verdict.critical").textContent(), /no JSON/);
+}
+
 async function letters(page, answers) {
   await page.goto(`${base}/dead-letters`);
   await accessible(page, "the dead letters");
@@ -170,7 +197,7 @@ async function main() {
   const browser = await chromium.launch({ executablePath, args });
   try {
     const { page } = await open(browser, OPERATOR, { viewport: { width: 1280, height: 900 } });
-    for (const [name, step] of Object.entries({ overview, destination, source, events })) {
+    for (const [name, step] of Object.entries({ overview, destination, source, events, tap })) {
       await step(page);
       console.log(`ok ${name}`);
     }

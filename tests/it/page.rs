@@ -135,9 +135,15 @@ fn the_page_changes_nothing_by_default_and_loads_nothing_from_elsewhere() {
     let own = format!("http://{}", stack.admin);
     let form = [("destination", "target-2"), ("count", "1"), ("token", "")];
     assert_eq!(client.post("/dead-letters/drop", OPERATOR, &own, &form).0, 403);
-    for path in
-        ["/", "/events", "/dead-letters", "/source?name=vc", "/destination?name=target-0", "/page.css"]
-    {
+    for path in [
+        "/",
+        "/events",
+        "/tap",
+        "/dead-letters",
+        "/source?name=vc",
+        "/destination?name=target-0",
+        "/page.css",
+    ] {
         let request = client.client.get(format!("http://{}{path}", stack.admin)).send();
         let answer = stack.runtime.block_on(request).unwrap();
         assert_eq!(answer.status(), 200, "{path}");

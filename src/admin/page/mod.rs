@@ -5,6 +5,7 @@
 //! GET /source?name=N       one source                   live
 //! GET /destination?name=N  one destination              live
 //! GET /events              event types, try a pattern
+//! GET /tap                 live events                  live
 //! GET /dead-letters        groups, letters, one event
 //! POST /dead-letters/…     replay or drop, see `access`
 //! GET /page.css /page.js /favicon.svg
@@ -23,6 +24,7 @@ mod letters;
 mod pattern;
 mod screens;
 mod shown;
+mod tapped;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::letters::{Chosen, LetterChange};
 use self::screens::{Screen, ScreenContent};
+use self::tapped::{LiveEvents, TapForm};
 use super::access::{Access, Rights};
 use super::control::Orders;
 use super::model::{Model, Overview};
@@ -50,12 +53,13 @@ use crate::limits::{
 };
 
 /// The templates and files, built into the program.
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("layout.html", include_str!("assets/layout.html")),
     ("overview.html", include_str!("assets/overview.html")),
     ("source.html", include_str!("assets/source.html")),
     ("destination.html", include_str!("assets/destination.html")),
     ("events.html", include_str!("assets/events.html")),
+    ("tap.html", include_str!("assets/tap.html")),
     ("letters.html", include_str!("assets/letters.html")),
 ];
 const STYLE: &str = include_str!("assets/page.css");
@@ -97,6 +101,7 @@ pub(super) fn routes(model: Model, orders: watch::Receiver<Option<Orders>>, acce
         .route("/source", get(source))
         .route("/destination", get(destination))
         .route("/events", get(events))
+        .route("/tap", get(tap))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/{change}", post(change))
         .route("/page.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
@@ -156,6 +161,16 @@ async fn events(
     let mut field = |name: &str| fields.remove(name).unwrap_or_default();
     let screen = Screen::Events { source: field("source"), pattern: field("pattern") };
     respond(page, rights, &headers, screen).await
+}
+
+async fn tap(
+    State(page): Shared,
+    Extension(rights): Extension<Rights>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let form = TapForm::of(&mut fields(query.as_deref().unwrap_or_default()));
+    respond(page, rights, &headers, Screen::Tap(form)).await
 }
 
 async fn dead_letters(
@@ -233,7 +248,7 @@ async fn respond(page: Arc<OperatorPage>, rights: Rights, headers: &HeaderMap, s
     if wants_updates && screen.is_live() {
         return updates(page, rights, screen);
     }
-    let Some(content) = page.content(&screen, rights).await else {
+    let Some(content) = page.content(&screen, rights, None).await else {
         return secured((StatusCode::NOT_FOUND, "there is no such page\n").into_response());
     };
     match page.whole(&screen, &content) {
@@ -266,13 +281,18 @@ impl OperatorPage {
 
     /// The whole page around the content of a screen.
     fn whole(&self, screen: &Screen, content: &ScreenContent) -> Result<String, minijinja::Error> {
-        let links = [("/", "Overview"), ("/events", "Event types"), ("/dead-letters", "Dead letters")];
+        let links = [
+            ("/", "Overview"),
+            ("/events", "Event types"),
+            ("/tap", "Live events"),
+            ("/dead-letters", "Dead letters"),
+        ];
         let links: Vec<_> = links.into_iter().map(|(href, name)| context! { href, name }).collect();
         let overview = self.overview_now();
         self.templates.get_template("layout.html")?.render(context! {
             title => content.title.as_str(),
             content => content.html.as_str(),
-            live => screen.is_live(),
+            live => content.is_live,
             links,
             here => screen.path(),
             time => screens::clock(),
@@ -291,14 +311,22 @@ fn updates(page: Arc<OperatorPage>, rights: Rights, screen: Screen) -> Response 
         let text = "too many screens are open; this one is not updated\n";
         return secured((StatusCode::SERVICE_UNAVAILABLE, text).into_response());
     };
+    let live = match &screen {
+        Screen::Tap(form) if rights.events => match LiveEvents::listen(form, &page.model) {
+            Ok(live) => Some(live),
+            Err(refusal) => return secured((StatusCode::SERVICE_UNAVAILABLE, refusal).into_response()),
+        },
+        _ => None,
+    };
     let ticks = tokio::time::interval(PAGE_UPDATE_INTERVAL);
-    let state = (ticks, String::new(), place);
-    let events = futures_util::stream::unfold(state, move |(mut ticks, mut last, place)| {
+    let state = (ticks, String::new(), live, place);
+    let events = futures_util::stream::unfold(state, move |(mut ticks, mut last, mut live, place)| {
         let (page, screen) = (Arc::clone(&page), screen.clone());
         async move {
             ticks.tick().await;
+            live.iter_mut().for_each(LiveEvents::take);
             // A screen whose source or destination is gone ends.
-            let content = page.content(&screen, rights).await?;
+            let content = page.content(&screen, rights, live.as_ref()).await?;
             let time = screens::clock();
             let mut event = String::new();
             if content.html != last {
@@ -312,7 +340,7 @@ fn updates(page: Arc<OperatorPage>, rights: Rights, screen: Screen) -> Response 
                 last = content.html;
             }
             event.push_str(&format!("event: time\ndata: {time}\n\n"));
-            Some((Ok::<_, Infallible>(Bytes::from(event)), (ticks, last, place)))
+            Some((Ok::<_, Infallible>(Bytes::from(event)), (ticks, last, live, place)))
         }
     });
     let stream_type = [(header::CONTENT_TYPE, "text/event-stream")];

@@ -6,10 +6,11 @@ use minijinja::{Value, context};
 use super::chart::{Line, chart};
 use super::letters::{self, Chosen};
 use super::pattern::{Tried, indented, try_pattern};
+use super::tapped::{LiveEvent, LiveEvents, TapForm};
 use super::{OperatorPage, flow, shown};
 use crate::admin::access::Rights;
 use crate::admin::model::{Overview, PlotPoint, Urgency};
-use crate::limits::{PAGE_LETTERS_CHANGED_MAX, PAGE_ROWS_MAX, RECENT_EVENTS_MAX};
+use crate::limits::{PAGE_LETTERS_CHANGED_MAX, PAGE_ROWS_MAX, PAGE_TAP_EVENTS_MAX, RECENT_EVENTS_MAX};
 
 /// A screen with what was asked of it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(super) enum Screen {
         /// Empty if no pattern is tried.
         pattern: String,
     },
+    /// The events that pass.
+    Tap(TapForm),
     Letters {
         chosen: Chosen,
         /// The end of a change: true if all went well, and the words.
@@ -34,6 +37,8 @@ pub(super) enum Screen {
 pub(super) struct ScreenContent {
     pub title: String,
     pub html: String,
+    /// True if the open screen is updated.
+    pub is_live: bool,
 }
 
 /// The name of a line, and its value at a point.
@@ -43,9 +48,9 @@ type PlotLine = (&'static str, fn(&PlotPoint) -> f32);
 const EXAMPLE: &str = r#"{"subject": [{"prefix": "Vm"}]}"#;
 
 impl Screen {
-    /// Returns true if an open screen is updated.
+    /// Returns true if an open screen of this kind is updated.
     pub fn is_live(&self) -> bool {
-        matches!(self, Screen::Overview | Screen::Source(_) | Screen::Destination(_))
+        matches!(self, Screen::Overview | Screen::Source(_) | Screen::Destination(_) | Screen::Tap(_))
     }
 
     /// The path of the link to it; empty for a screen without one.
@@ -53,6 +58,7 @@ impl Screen {
         match self {
             Screen::Overview => "/",
             Screen::Events { .. } => "/events",
+            Screen::Tap(_) => "/tap",
             Screen::Letters { .. } => "/dead-letters",
             Screen::Source(_) | Screen::Destination(_) => "",
         }
@@ -60,14 +66,29 @@ impl Screen {
 }
 
 impl OperatorPage {
-    /// Renders a screen; `None` if there is no such source or destination.
-    pub(super) async fn content(&self, screen: &Screen, rights: Rights) -> Option<ScreenContent> {
+    /// Renders a screen; `None` if there is no such source or destination. `live`: the events of an
+    /// open screen of live events.
+    pub(super) async fn content(
+        &self,
+        screen: &Screen,
+        rights: Rights,
+        live: Option<&LiveEvents>,
+    ) -> Option<ScreenContent> {
+        let mut is_live = screen.is_live();
         let (title, template, values) = match screen {
             Screen::Overview => ("Overview".to_owned(), "overview.html", self.overview()),
             Screen::Source(name) => (name.clone(), "source.html", self.source(name)?),
             Screen::Destination(name) => (name.clone(), "destination.html", self.destination(name)?),
             Screen::Events { source, pattern } => {
                 ("Event types".to_owned(), "events.html", self.events(source, pattern, rights))
+            }
+            Screen::Tap(form) => {
+                let error = match live {
+                    None if rights.events => LiveEvents::listen(form, &self.model).err(),
+                    _ => None,
+                };
+                is_live = rights.events && error.is_none();
+                ("Live events".to_owned(), "tap.html", self.tap(form, error, rights, live))
             }
             Screen::Letters { chosen, message } => {
                 let values = self.letters(chosen, message.as_ref(), rights).await;
@@ -79,7 +100,7 @@ impl OperatorPage {
             tracing::error!(%error, template, "a screen of the page cannot be rendered");
             "<p class=\"verdict critical\">This screen cannot be shown; see the log.</p>".to_owned()
         });
-        Some(ScreenContent { title, html })
+        Some(ScreenContent { title, html, is_live })
     }
 
     fn overview(&self) -> Value {
@@ -148,6 +169,26 @@ impl OperatorPage {
             matched => value_of(&tried.matched),
             reasons => tried.reasons,
             recent => recent.len(),
+        }
+    }
+
+    fn tap(&self, form: &TapForm, error: Option<String>, rights: Rights, live: Option<&LiveEvents>) -> Value {
+        let view = self.model.view();
+        let mut destinations: Vec<String> = view.config.processors.iter().map(|p| p.name.clone()).collect();
+        destinations.extend(self.overview_now().destinations.iter().map(|one| one.name.clone()));
+        destinations.sort_unstable();
+        destinations.dedup();
+        destinations.truncate(PAGE_ROWS_MAX);
+        let sources: Vec<String> = view.config.sources.iter().map(|source| source.name.clone()).collect();
+        let events: Vec<&LiveEvent> = live.into_iter().flat_map(LiveEvents::latest).collect();
+        context! {
+            sources, destinations, error,
+            form => value_of(form),
+            may_see => rights.events,
+            example => EXAMPLE,
+            counts => live.map(|live| value_of(live.counts())),
+            kept => PAGE_TAP_EVENTS_MAX,
+            events => value_of(&events),
         }
     }
 

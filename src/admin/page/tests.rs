@@ -46,7 +46,7 @@ fn rendered(template: &str, values: Value) -> String {
 }
 
 /// Every screen whose values come from other machines.
-fn screens() -> [(&'static str, Value); 5] {
+fn screens() -> [(&'static str, Value); 6] {
     let overview = overview();
     let seen = EventTypeStatus { subject: EVIL.into(), sample: Some(EVIL.into()), ..Default::default() };
     let group = context! { letters => 1, destination => EVIL, status => 422, reason => EVIL, last => "", href => EVIL };
@@ -68,6 +68,14 @@ fn screens() -> [(&'static str, Value); 5] {
             context! { sources => [EVIL], source => EVIL, pattern => EVIL, error => EVIL, may_see => true,
             example => "", tried => true, matched => [(); 0], reasons => [EVIL], recent => 1,
             types => value_of([&seen]), more => 1 },
+        ),
+        (
+            "tap.html",
+            context! { may_see => true, sources => [EVIL], destinations => [EVIL], error => (),
+            form => context! { source => EVIL, to => EVIL, types => EVIL, pattern => EVIL }, example => "",
+            counts => context! { examined => 2, matched => 1, skipped => 1 }, kept => 50,
+            events => [context! { number => 1, read => "", source => EVIL, subject => EVIL, message => EVIL,
+                destination => EVIL, answer => EVIL, is_failure => true, event => EVIL }] },
         ),
         (
             "letters.html",

@@ -27,13 +27,31 @@ function morph(old, next) {
   morphChildren(old, next);
 }
 
+/** Children with the same `data-key` are the same one; the others are so by their place. */
 function morphChildren(old, next) {
-  const [olds, nexts] = [[...old.childNodes], [...next.childNodes]];
-  nexts.forEach((child, at) => {
-    if (at < olds.length) morph(olds[at], child);
-    else old.append(document.importNode(child, true));
-  });
-  olds.slice(nexts.length).forEach((child) => child.remove());
+  const keyOf = (node) => node?.dataset?.key;
+  const wanted = new Set([...next.children].map(keyOf));
+  for (const child of [...old.children]) {
+    if (keyOf(child) && !wanted.has(keyOf(child))) child.remove();
+  }
+  const known = new Map([...old.children].map((child) => [keyOf(child), child]));
+  let at = old.firstChild;
+  for (const child of next.childNodes) {
+    const key = keyOf(child);
+    const same = key ? known.get(key) : at && !keyOf(at) ? at : null;
+    if (!same) {
+      old.insertBefore(document.importNode(child, true), at);
+      continue;
+    }
+    if (same !== at) old.insertBefore(same, at);
+    at = same.nextSibling;
+    morph(same, child);
+  }
+  while (at) {
+    const following = at.nextSibling;
+    at.remove();
+    at = following;
+  }
 }
 
 function say(text, isStale) {
