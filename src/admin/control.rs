@@ -45,6 +45,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::model::{EventTypeStatus, Model, Overview, PlotPoint, RecentEventStatus};
+use super::replays::RangeReplays;
 use super::tap;
 use crate::limits::{
     CONTROL_CONNECTIONS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_TIMEOUT, CONTROL_RETRY,
@@ -180,6 +181,8 @@ pub struct Orders {
     pub letters: DeadLetters,
     /// Gets the requests to reload; the receiver serves one after the other.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Replays of a range for the page. A command starts its own.
+    pub replays: RangeReplays,
     pub model: Model,
 }
 
@@ -319,7 +322,7 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<ControlReque
 /// Carries out one request. The answers are sent as they come, except the last.
 pub(super) async fn carry_out(
     request: ControlRequest,
-    Orders { letters, reloads, model }: &Orders,
+    Orders { letters, reloads, model, .. }: &Orders,
     answers: &mpsc::UnboundedSender<ControlAnswer>,
 ) -> Result<(), String> {
     match request {

@@ -17,6 +17,7 @@ mod access;
 pub mod control;
 pub mod model;
 mod page;
+pub mod replays;
 mod stats;
 mod tap;
 mod view;

@@ -10,14 +10,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{shown, time};
 use super::{ConfigArgs, Exit, LogArgs, load};
-use crate::app::replay::{RangeReplay, RangeReplayRequest, narrowed};
+use crate::admin::replays::{RangeReplayEnd, ReplayProgress};
+use crate::app::replay::{RangeReplay, RangeReplayRequest, ReplayCounts, narrowed};
 use crate::config::scalar;
-use crate::settings::{Log, LogLevel};
+use crate::settings::{Config, Log, LogLevel};
 use crate::supervise;
 use crate::telemetry::log;
 
 /// Time between two looks at the progress.
 const LOOK: Duration = Duration::from_millis(200);
+/// Number of looks between two lines of progress: one second.
+const LOOKS_PER_LINE: u32 = 5;
 
 /// Deliver events of a time range again, to one destination only.
 ///
@@ -59,6 +62,9 @@ pub struct RangeReplayArgs {
     /// Time to wait, after the whole range was read, for a target that does not take events
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
     patience: Duration,
+    /// Print a JSON object each second, and a last one with `ended`
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -93,22 +99,27 @@ pub(super) fn run(args: &RangeReplayArgs) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the I/O runtime")?;
-    let ended = runtime.block_on(replay(Arc::new(config), &request));
+    let ended = runtime.block_on(replay(Arc::new(config), &request, args.json));
     runtime.shutdown_background();
     ended
 }
 
-async fn replay(config: Arc<crate::settings::Config>, request: &RangeReplayRequest) -> anyhow::Result<Exit> {
+async fn replay(config: Arc<Config>, request: &RangeReplayRequest, json: bool) -> anyhow::Result<Exit> {
     let mut replay = RangeReplay::start(config, request)?;
     let mut failed = replay.router.supervisor().failed();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let shows = std::io::stderr().is_terminal();
+    let shows = std::io::stderr().is_terminal() && !json;
+    let mut looks = 0_u32;
     // Read to the end.
     let interrupted = loop {
         if shows {
             eprint!("\r{} events", replay.counts.delivered());
         }
+        if json && looks.is_multiple_of(LOOKS_PER_LINE) {
+            say!("{}", progress(request, &replay.counts, None, None))?;
+        }
+        looks = looks.wrapping_add(1);
         tokio::select! {
             read = replay.read.wait_for(|read| *read) => {
                 read.map_err(|_| anyhow!("the source ended before the range was read"))?;
@@ -134,6 +145,21 @@ async fn replay(config: Arc<crate::settings::Config>, request: &RangeReplayReque
         eprintln!();
     }
     let undelivered = drained.as_ref().map(|drained| drained.undelivered);
+    let exit = match (interrupted, undelivered) {
+        (false, Some(0)) if counts.refused() == 0 => Exit::Done,
+        (false, Some(0)) => Exit::Failed,
+        _ => Exit::Unsettled,
+    };
+    if json {
+        let ended = match exit {
+            Exit::Done => RangeReplayEnd::Done,
+            Exit::Failed => RangeReplayEnd::Refused,
+            _ if interrupted => RangeReplayEnd::Interrupted,
+            _ => RangeReplayEnd::Undelivered,
+        };
+        say!("{}", progress(request, &counts, undelivered, Some(ended)))?;
+        return Ok(exit);
+    }
     let verb = if request.dry_run { "would go" } else { "were delivered" };
     let (delivered, refused, to) = (counts.delivered(), counts.refused(), &request.destination);
     let (from, until) = (shown(request.from_us), shown(request.to_us));
@@ -146,9 +172,23 @@ async fn replay(config: Arc<crate::settings::Config>, request: &RangeReplayReque
         Some(left) => say!("{left} events were read and not delivered")?,
         None => say!("interrupted: more events may have been read and not delivered")?,
     }
-    Ok(match (interrupted, undelivered) {
-        (false, Some(0)) if refused == 0 => Exit::Done,
-        (false, Some(0)) => Exit::Failed,
-        _ => Exit::Unsettled,
-    })
+    Ok(exit)
+}
+
+/// A line of progress.
+fn progress(
+    request: &RangeReplayRequest,
+    counts: &ReplayCounts,
+    undelivered: Option<u64>,
+    ended: Option<RangeReplayEnd>,
+) -> String {
+    let line = ReplayProgress {
+        from: shown(request.from_us),
+        to: shown(request.to_us),
+        delivered: counts.delivered(),
+        refused: counts.refused(),
+        undelivered,
+        ended,
+    };
+    serde_json::to_string(&line).expect("numbers and words are JSON")
 }

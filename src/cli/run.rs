@@ -13,6 +13,7 @@ use super::reloads::{Reloads, RunOverrides};
 use super::{ConfigArgs, Exit, LogArgs};
 use crate::admin::control::{ControlClient, ControlSocket, Orders};
 use crate::admin::model::Model;
+use crate::admin::replays::RangeReplays;
 use crate::admin::{AdminError, Listener};
 use crate::app::Router;
 use crate::settings::{self, Config, Log, LogFormat, StateLocation};
@@ -107,7 +108,12 @@ fn route(config: Config, file: &Path, overrides: RunOverrides) -> anyhow::Result
             let router = Router::start(Arc::clone(&config))?;
             supervise::watch(router.supervisor(), ServiceManager::from_env())?;
             let model = Model::start(router.view(), router.supervisor().clone());
-            let orders = Orders { letters: router.dead_letters(), reloads: requests, model: model.clone() };
+            let orders = Orders {
+                letters: router.dead_letters(),
+                reloads: requests,
+                replays: RangeReplays::new(file),
+                model: model.clone(),
+            };
             let control = ControlSocket::serve(router.state_dir(), orders.clone(), router.supervisor())?;
             let orders = watch::Sender::new(Some(orders));
             (router, control, model, orders)

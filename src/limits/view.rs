@@ -63,6 +63,10 @@ pub const PAGE_LETTERS_CHANGED_MAX: usize = 1_000;
 pub const PAGE_QUERY_BYTES_MAX: usize = 16 << 10;
 /// Reasons why an event does not match a tried pattern that the page shows.
 pub const PAGE_PATTERN_REASONS_MAX: usize = 4;
+/// Bytes of the messages of a replay that the page keeps: the last 40 lines.
+pub const PAGE_REPLAY_ERRORS_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a field of the form that starts a replay.
+pub const PAGE_REPLAY_FIELD_BYTES_MAX: usize = 512;
 /// Events on the screen of live events.
 pub const PAGE_TAP_EVENTS_MAX: usize = 50;
 /// Age of the model that the screens of the page show. Making one takes some milliseconds for ten

@@ -158,14 +158,44 @@ async function letters(page, answers) {
   }
 }
 
+/** A range is counted, and then goes to one destination again. */
+async function replay(page) {
+  await page.goto(`${base}/replay`);
+  await accessible(page, "positions and replay");
+  const form = page.locator("form.select");
+  await form.getByLabel(/From/).fill("beginning");
+  await form.getByLabel("Destination").selectOption("target-0");
+  await form.getByRole("button", { name: /Count/ }).click();
+  const label = page.locator("label", { hasText: "to deliver them again" });
+  await label.waitFor();
+  const [, count] = (await label.textContent()).match(/Type (\d+)/);
+  assert.ok(Number(count) >= 300, `${count} events`);
+  assert.match(await page.locator(".verdict").first().textContent(), /would go to target-0/);
+  await accessible(page, "a counted range");
+  await shot(page, "replay");
+  await page.getByLabel(/to deliver them again/).fill("1");
+  await page.getByRole("button", { name: "Replay" }).click();
+  await page.locator(".verdict.critical", { hasText: "does not match" }).waitFor();
+  await page.getByLabel(/to deliver them again/).fill(count);
+  await page.getByRole("button", { name: "Replay" }).click();
+  await page.locator(".verdict.ok", { hasText: "went to target-0" }).waitFor();
+  assert.ok((await page.locator(".verdict.ok").textContent()).startsWith(`${count} events of vc`));
+  // What is wrong is told.
+  await form.getByLabel(/From/).fill("yesterday");
+  await form.getByRole("button", { name: /Count/ }).click();
+  await page.locator(".verdict.critical", { hasText: /write a time such as/ }).waitFor();
+}
+
 /** A viewer sees the same and changes nothing. */
 async function viewer(browser) {
   const { context, page } = await open(browser, VIEWER);
   await page.goto(`${base}/dead-letters?destination=target-1`);
   assert.equal(await page.locator("form[method=post]").count(), 0);
   const form = { token: "0".repeat(32), destination: "target-1", count: "1" };
-  const answer = await context.request.post(`${base}/dead-letters/drop`, { form, headers: { origin: base } });
-  assert.equal(answer.status(), 403);
+  for (const path of ["/dead-letters/drop", "/replay/count", "/replay/start", "/replay/stop"]) {
+    const answer = await context.request.post(`${base}${path}`, { form, headers: { origin: base } });
+    assert.equal(answer.status(), 403, path);
+  }
   await context.close();
 }
 
@@ -203,6 +233,7 @@ async function main() {
     }
     await looks(browser);
     await letters(page, answers);
+    await replay(page);
     await viewer(browser);
     assert.deepEqual(faults, [], "faults in the browser");
     console.log("DONE");

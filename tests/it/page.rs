@@ -139,6 +139,7 @@ fn the_page_changes_nothing_by_default_and_loads_nothing_from_elsewhere() {
         "/",
         "/events",
         "/tap",
+        "/replay",
         "/dead-letters",
         "/source?name=vc",
         "/destination?name=target-0",
@@ -231,4 +232,5 @@ fn every_screen_works_in_a_browser() {
         browser.stderr.text()
     );
     assert!(stack.targets[2].tally().unique > accepted, "the replayed events arrived");
+    assert!(stack.targets[0].report().total.duplicates >= 300, "the range arrived once more");
 }

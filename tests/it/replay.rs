@@ -29,6 +29,8 @@ fn one_destination_gets_the_events_of_a_range_again() {
     let mut router = stack.start(&config);
     stack.targets.iter().for_each(|target| target.wait_for(50, LIMIT));
     let end = jiff::Timestamp::now().to_string();
+    // The times of 30 new events reach back by 30 microseconds.
+    std::thread::sleep(Duration::from_millis(10));
     stack.vcenter.append(30);
     stack.targets.iter().for_each(|target| target.wait_for(80, LIMIT));
     let range = ["--from", "beginning", "--to", &end, "--destination", "target-1"];
@@ -43,6 +45,10 @@ fn one_destination_gets_the_events_of_a_range_again() {
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("50 events of vc from "), "{told}");
     assert_eq!(totals().map(|total| (total.duplicates, total.wrong_ids)), [(0, 0), (50, 0)]);
+    // Programs read lines of JSON.
+    let (code, told) = replay(&stack, &config, &[&range[..], &["--dry-run", "--json"]].concat());
+    let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &last["delivered"], &last["ended"]), (Some(0), &json!(50), &json!("done")), "{told}");
     // The running router goes on, and its position has not moved.
     stack.vcenter.append(5);
     stack.targets.iter().for_each(|target| target.wait_for(85, LIMIT));

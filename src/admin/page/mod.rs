@@ -6,6 +6,8 @@
 //! GET /destination?name=N  one destination              live
 //! GET /events              event types, try a pattern
 //! GET /tap                 live events                  live
+//! GET /replay              positions; a range for one destination again   live
+//! POST /replay/…           count, start or stop, see `access`
 //! GET /dead-letters        groups, letters, one event
 //! POST /dead-letters/…     replay or drop, see `access`
 //! GET /page.css /page.js /favicon.svg
@@ -22,6 +24,7 @@ mod chart;
 mod flow;
 mod letters;
 mod pattern;
+mod replay;
 mod screens;
 mod shown;
 mod tapped;
@@ -36,13 +39,14 @@ use std::time::Instant;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router as Routes};
 use minijinja::{Environment, context};
 use tokio::sync::{Semaphore, watch};
 
 use self::letters::{Chosen, LetterChange};
+use self::replay::ReplayAction;
 use self::screens::{Screen, ScreenContent};
 use self::tapped::{LiveEvents, TapForm};
 use super::access::{Access, Rights};
@@ -53,13 +57,14 @@ use crate::limits::{
 };
 
 /// The templates and files, built into the program.
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
     ("layout.html", include_str!("assets/layout.html")),
     ("overview.html", include_str!("assets/overview.html")),
     ("source.html", include_str!("assets/source.html")),
     ("destination.html", include_str!("assets/destination.html")),
     ("events.html", include_str!("assets/events.html")),
     ("tap.html", include_str!("assets/tap.html")),
+    ("replay.html", include_str!("assets/replay.html")),
     ("letters.html", include_str!("assets/letters.html")),
 ];
 const STYLE: &str = include_str!("assets/page.css");
@@ -87,6 +92,8 @@ pub(super) struct OperatorPage {
     /// The model of the last second, for all open screens.
     recent: Mutex<Option<(Instant, Arc<Overview>)>>,
     templates: Environment<'static>,
+    /// The reason why the last action on a replay was refused.
+    replay_refusal: Mutex<Option<String>>,
     /// Bounds the screens that are updated.
     updates: Arc<Semaphore>,
 }
@@ -95,13 +102,16 @@ pub(super) struct OperatorPage {
 pub(super) fn routes(model: Model, orders: watch::Receiver<Option<Orders>>, access: Arc<Access>) -> Routes {
     let updates = Arc::new(Semaphore::new(PAGE_UPDATES_MAX));
     let recent = Mutex::default();
-    let page = Arc::new(OperatorPage { model, orders, access, recent, templates: templates(), updates });
+    let (templates, replay_refusal) = (templates(), Mutex::default());
+    let page = Arc::new(OperatorPage { model, orders, access, recent, templates, replay_refusal, updates });
     Routes::new()
         .route("/", get(overview))
         .route("/source", get(source))
         .route("/destination", get(destination))
         .route("/events", get(events))
         .route("/tap", get(tap))
+        .route("/replay", get(replay))
+        .route("/replay/{action}", post(act_on_replay))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/{change}", post(change))
         .route("/page.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
@@ -173,6 +183,10 @@ async fn tap(
     respond(page, rights, &headers, Screen::Tap(form)).await
 }
 
+async fn replay(State(page): Shared, Extension(rights): Extension<Rights>, headers: HeaderMap) -> Response {
+    respond(page, rights, &headers, Screen::Replay).await
+}
+
 async fn dead_letters(
     State(page): Shared,
     Extension(rights): Extension<Rights>,
@@ -190,27 +204,14 @@ async fn change(
     Path(action): Path<String>,
     request: Request,
 ) -> Response {
-    let refused = |status, text: &'static str| secured((status, text).into_response());
     let change = match action.as_str() {
         "replay" => LetterChange::Replay,
         "drop" => LetterChange::Drop,
         _ => return refused(StatusCode::NOT_FOUND, "there is no such page\n"),
     };
-    if !rights.write {
-        return refused(StatusCode::FORBIDDEN, "these credentials may not change anything\n");
-    }
-    let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, PAGE_FORM_BYTES_MAX).await else {
-        return refused(StatusCode::PAYLOAD_TOO_LARGE, "the form is too large\n");
-    };
-    let fields = fields(&String::from_utf8_lossy(&body));
-    let token = fields.get("token").map_or("", String::as_str);
-    let authority = head.uri.authority().map(|authority| authority.as_str());
-    if !page.access.is_own_form(&head.headers, authority, token) {
-        return refused(StatusCode::FORBIDDEN, "this form does not come from this page; load it again\n");
-    }
-    let Some(orders) = page.orders() else {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "the router stops\n");
+    let (orders, fields) = match own_form(&page, rights, request).await {
+        Ok(form) => form,
+        Err(refusal) => return refusal,
     };
     let chosen = Chosen::of(&fields);
     let typed = fields.get("count").and_then(|count| count.trim().parse::<usize>().ok());
@@ -231,6 +232,58 @@ async fn change(
     };
     let screen = Screen::Letters { chosen, message: Some(message) };
     respond(page, rights, &HeaderMap::new(), screen).await
+}
+
+/// Counts, starts or stops a replay. Redirects to its screen, which is updated.
+async fn act_on_replay(
+    State(page): Shared,
+    Extension(rights): Extension<Rights>,
+    Path(action): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(action) = ReplayAction::of(&action) else {
+        return refused(StatusCode::NOT_FOUND, "there is no such page\n");
+    };
+    let (orders, mut fields) = match own_form(&page, rights, request).await {
+        Ok(form) => form,
+        Err(refusal) => return refusal,
+    };
+    let told = replay::act(&orders.replays, action, &mut fields, rights.peer).err();
+    *page.replay_refusal.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    secured(Redirect::to("/replay").into_response())
+}
+
+fn refused(status: StatusCode, text: &'static str) -> Response {
+    secured((status, text).into_response())
+}
+
+/// The fields of a form of this page, sent by somebody who may change something.
+///
+/// # Errors
+/// Returns the answer to any other form.
+async fn own_form(
+    page: &OperatorPage,
+    rights: Rights,
+    request: Request,
+) -> Result<(Orders, BTreeMap<String, String>), Response> {
+    if !rights.write {
+        return Err(refused(StatusCode::FORBIDDEN, "these credentials may not change anything\n"));
+    }
+    let (head, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, PAGE_FORM_BYTES_MAX).await else {
+        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the form is too large\n"));
+    };
+    let fields = fields(&String::from_utf8_lossy(&body));
+    let token = fields.get("token").map_or("", String::as_str);
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    if !page.access.is_own_form(&head.headers, authority, token) {
+        let text = "this form does not come from this page; load it again\n";
+        return Err(refused(StatusCode::FORBIDDEN, text));
+    }
+    match page.orders() {
+        Some(orders) => Ok((orders, fields)),
+        None => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the router stops\n")),
+    }
 }
 
 /// The fields of a query or form.
@@ -286,6 +339,7 @@ impl OperatorPage {
             ("/events", "Event types"),
             ("/tap", "Live events"),
             ("/dead-letters", "Dead letters"),
+            ("/replay", "Replay"),
         ];
         let links: Vec<_> = links.into_iter().map(|(href, name)| context! { href, name }).collect();
         let overview = self.overview_now();

@@ -1,11 +1,14 @@
 //! The screens: each one's part of the model, and its template.
 
+use std::sync::PoisonError;
+
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 
 use super::chart::{Line, chart};
 use super::letters::{self, Chosen};
 use super::pattern::{Tried, indented, try_pattern};
+use super::replay::ShownReplay;
 use super::tapped::{LiveEvent, LiveEvents, TapForm};
 use super::{OperatorPage, flow, shown};
 use crate::admin::access::Rights;
@@ -26,6 +29,7 @@ pub(super) enum Screen {
     },
     /// The events that pass.
     Tap(TapForm),
+    Replay,
     Letters {
         chosen: Chosen,
         /// The end of a change: true if all went well, and the words.
@@ -50,7 +54,7 @@ const EXAMPLE: &str = r#"{"subject": [{"prefix": "Vm"}]}"#;
 impl Screen {
     /// Returns true if an open screen of this kind is updated.
     pub fn is_live(&self) -> bool {
-        matches!(self, Screen::Overview | Screen::Source(_) | Screen::Destination(_) | Screen::Tap(_))
+        !matches!(self, Screen::Events { .. } | Screen::Letters { .. })
     }
 
     /// The path of the link to it; empty for a screen without one.
@@ -59,6 +63,7 @@ impl Screen {
             Screen::Overview => "/",
             Screen::Events { .. } => "/events",
             Screen::Tap(_) => "/tap",
+            Screen::Replay => "/replay",
             Screen::Letters { .. } => "/dead-letters",
             Screen::Source(_) | Screen::Destination(_) => "",
         }
@@ -90,6 +95,7 @@ impl OperatorPage {
                 is_live = rights.events && error.is_none();
                 ("Live events".to_owned(), "tap.html", self.tap(form, error, rights, live))
             }
+            Screen::Replay => ("Replay".to_owned(), "replay.html", self.replay(rights)),
             Screen::Letters { chosen, message } => {
                 let values = self.letters(chosen, message.as_ref(), rights).await;
                 ("Dead letters".to_owned(), "letters.html", values)
@@ -174,15 +180,11 @@ impl OperatorPage {
 
     fn tap(&self, form: &TapForm, error: Option<String>, rights: Rights, live: Option<&LiveEvents>) -> Value {
         let view = self.model.view();
-        let mut destinations: Vec<String> = view.config.processors.iter().map(|p| p.name.clone()).collect();
-        destinations.extend(self.overview_now().destinations.iter().map(|one| one.name.clone()));
-        destinations.sort_unstable();
-        destinations.dedup();
-        destinations.truncate(PAGE_ROWS_MAX);
         let sources: Vec<String> = view.config.sources.iter().map(|source| source.name.clone()).collect();
         let events: Vec<&LiveEvent> = live.into_iter().flat_map(LiveEvents::latest).collect();
         context! {
-            sources, destinations, error,
+            sources, error,
+            destinations => self.destinations(),
             form => value_of(form),
             may_see => rights.events,
             example => EXAMPLE,
@@ -190,6 +192,36 @@ impl OperatorPage {
             kept => PAGE_TAP_EVENTS_MAX,
             events => value_of(&events),
         }
+    }
+
+    /// Positions, and a replay of a range.
+    fn replay(&self, rights: Rights) -> Value {
+        let overview = self.overview_now();
+        let read_again = overview.sources.iter().filter(|source| source.kind == "vcenter");
+        let refusal = self.replay_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let job = self.orders().and_then(|orders| orders.replays.job());
+        context! {
+            sources => value_of(&overview.sources),
+            vcenters => read_again.map(|source| source.name.clone()).collect::<Vec<_>>(),
+            destinations => self.destinations(),
+            may_see => rights.events,
+            may_write => rights.write,
+            token => self.access.token(),
+            refusal,
+            form => value_of(job.as_ref().map(|job| job.form.clone()).unwrap_or_default()),
+            job => job.as_ref().map(ShownReplay::of).map(value_of),
+        }
+    }
+
+    /// Names of processors and destinations, for a choice.
+    fn destinations(&self) -> Vec<String> {
+        let processors = &self.model.view().config.processors;
+        let mut names: Vec<String> = processors.iter().map(|processor| processor.name.clone()).collect();
+        names.extend(self.overview_now().destinations.iter().map(|one| one.name.clone()));
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(PAGE_ROWS_MAX);
+        names
     }
 
     async fn letters(&self, chosen: &Chosen, message: Option<&(bool, String)>, rights: Rights) -> Value {

@@ -46,7 +46,7 @@ fn rendered(template: &str, values: Value) -> String {
 }
 
 /// Every screen whose values come from other machines.
-fn screens() -> [(&'static str, Value); 6] {
+fn screens() -> [(&'static str, Value); 7] {
     let overview = overview();
     let seen = EventTypeStatus { subject: EVIL.into(), sample: Some(EVIL.into()), ..Default::default() };
     let group = context! { letters => 1, destination => EVIL, status => 422, reason => EVIL, last => "", href => EVIL };
@@ -76,6 +76,13 @@ fn screens() -> [(&'static str, Value); 6] {
             counts => context! { examined => 2, matched => 1, skipped => 1 }, kept => 50,
             events => [context! { number => 1, read => "", source => EVIL, subject => EVIL, message => EVIL,
                 destination => EVIL, answer => EVIL, is_failure => true, event => EVIL }] },
+        ),
+        (
+            "replay.html",
+            context! { sources => value_of(&overview.sources), vcenters => [EVIL], destinations => [EVIL],
+            may_see => true, may_write => true, token => "t", refusal => EVIL,
+            form => context! { source => EVIL, from => EVIL, to => EVIL, destination => EVIL },
+            job => context! { urgency => "ok", text => EVIL, is_running => true, counted => 3 } },
         ),
         (
             "letters.html",
