@@ -146,7 +146,7 @@ async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
 /// vCenter of many does not take the appliance out of service. With `?strict=1`, every source must
 /// also be up.
 async fn readyz(State(shared): State<Arc<AdminState>>, RawQuery(query): RawQuery) -> Response {
-    let (is_ready, body) = readiness(&shared.model.overview(), is_strict(query.as_deref()));
+    let (is_ready, body) = readiness(&shared.model.recent_overview(), is_strict(query.as_deref()));
     let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

@@ -69,6 +69,6 @@ pub const PAGE_REPLAY_ERRORS_BYTES_MAX: usize = 4 << 10;
 pub const PAGE_REPLAY_FIELD_BYTES_MAX: usize = 512;
 /// Events on the screen of live events.
 pub const PAGE_TAP_EVENTS_MAX: usize = 50;
-/// Age of the model that the screens of the page show. Making one takes some milliseconds for ten
-/// thousand destinations, so all open screens share it.
-pub const PAGE_MODEL_AGE_MAX: Duration = Duration::from_secs(1);
+/// Age of the overview that the page and `/readyz` show. Making one takes some milliseconds for ten
+/// thousand destinations, so all who ask share it.
+pub const OVERVIEW_AGE_MAX: Duration = Duration::from_millis(500);

@@ -30,7 +30,7 @@ pub use self::shape::{
 pub use self::verdict::age;
 use super::View;
 use crate::clock::now_us;
-use crate::limits::HISTORY_INTERVAL;
+use crate::limits::{HISTORY_INTERVAL, OVERVIEW_AGE_MAX};
 use crate::supervise::{Part, PartKind, Supervisor};
 use crate::telemetry::histogram::HistogramCounts;
 
@@ -41,12 +41,18 @@ pub struct Model {
     supervisor: Supervisor,
     histories: Arc<Histories>,
     began: Began,
+    recent: Arc<Mutex<Option<RecentOverview>>>,
 }
 
 #[derive(Default)]
 struct Histories {
     sources: Mutex<History>,
     destinations: Mutex<History>,
+}
+
+struct RecentOverview {
+    made: Instant,
+    overview: Arc<Overview>,
 }
 
 /// The start of the router.
@@ -60,7 +66,7 @@ impl Model {
     /// Begins to measure rates. Must run within a tokio runtime.
     pub fn start(view: watch::Receiver<View>, supervisor: Supervisor) -> Self {
         let began = Began { at: Instant::now(), time: Timestamp::now() };
-        let model = Model { view, supervisor, histories: Arc::default(), began };
+        let model = Model { view, supervisor, histories: Arc::default(), began, recent: Arc::default() };
         let (measured, supervisor) = (model.clone(), model.supervisor.clone());
         let life = move || {
             let model = measured.clone();
@@ -84,6 +90,19 @@ impl Model {
     /// The configuration and the parts that run now.
     pub fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// The overview, at most [`OVERVIEW_AGE_MAX`] old. So anybody may ask at any rate.
+    pub fn recent_overview(&self) -> Arc<Overview> {
+        let mut recent = lock(&self.recent);
+        match &*recent {
+            Some(recent) if recent.made.elapsed() < OVERVIEW_AGE_MAX => Arc::clone(&recent.overview),
+            _ => {
+                let overview = Arc::new(self.overview());
+                *recent = Some(RecentOverview { made: Instant::now(), overview: Arc::clone(&overview) });
+                overview
+            }
+        }
     }
 
     pub(super) fn began(&self) -> Began {

@@ -34,7 +34,6 @@ mod tests;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
@@ -51,10 +50,8 @@ use self::screens::{Screen, ScreenContent};
 use self::tapped::{LiveEvents, TapForm};
 use super::access::{Access, Rights};
 use super::control::Orders;
-use super::model::{Model, Overview};
-use crate::limits::{
-    PAGE_FORM_BYTES_MAX, PAGE_MODEL_AGE_MAX, PAGE_QUERY_BYTES_MAX, PAGE_UPDATE_INTERVAL, PAGE_UPDATES_MAX,
-};
+use super::model::Model;
+use crate::limits::{PAGE_FORM_BYTES_MAX, PAGE_QUERY_BYTES_MAX, PAGE_UPDATE_INTERVAL, PAGE_UPDATES_MAX};
 
 /// The templates and files, built into the program.
 const TEMPLATES: [(&str, &str); 8] = [
@@ -89,8 +86,6 @@ pub(super) struct OperatorPage {
     /// `None` once the router stops, so that no dead letter holds up its end.
     orders: watch::Receiver<Option<Orders>>,
     access: Arc<Access>,
-    /// The model of the last second, for all open screens.
-    recent: Mutex<Option<(Instant, Arc<Overview>)>>,
     templates: Environment<'static>,
     /// The reason why the last action on a replay was refused.
     replay_refusal: Mutex<Option<String>>,
@@ -101,9 +96,8 @@ pub(super) struct OperatorPage {
 /// The routes of the page. The caller guards them.
 pub(super) fn routes(model: Model, orders: watch::Receiver<Option<Orders>>, access: Arc<Access>) -> Routes {
     let updates = Arc::new(Semaphore::new(PAGE_UPDATES_MAX));
-    let recent = Mutex::default();
     let (templates, replay_refusal) = (templates(), Mutex::default());
-    let page = Arc::new(OperatorPage { model, orders, access, recent, templates, replay_refusal, updates });
+    let page = Arc::new(OperatorPage { model, orders, access, templates, replay_refusal, updates });
     Routes::new()
         .route("/", get(overview))
         .route("/source", get(source))
@@ -319,19 +313,6 @@ impl OperatorPage {
         self.orders.borrow().clone()
     }
 
-    /// The model, at most [`PAGE_MODEL_AGE_MAX`] old.
-    fn overview_now(&self) -> Arc<Overview> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*recent {
-            Some((made, overview)) if made.elapsed() < PAGE_MODEL_AGE_MAX => Arc::clone(overview),
-            _ => {
-                let overview = Arc::new(self.model.overview());
-                *recent = Some((Instant::now(), Arc::clone(&overview)));
-                overview
-            }
-        }
-    }
-
     /// The whole page around the content of a screen.
     fn whole(&self, screen: &Screen, content: &ScreenContent) -> Result<String, minijinja::Error> {
         let links = [
@@ -342,7 +323,7 @@ impl OperatorPage {
             ("/replay", "Replay"),
         ];
         let links: Vec<_> = links.into_iter().map(|(href, name)| context! { href, name }).collect();
-        let overview = self.overview_now();
+        let overview = self.model.recent_overview();
         self.templates.get_template("layout.html")?.render(context! {
             title => content.title.as_str(),
             content => content.html.as_str(),

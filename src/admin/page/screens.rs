@@ -110,11 +110,11 @@ impl OperatorPage {
     }
 
     fn overview(&self) -> Value {
-        overview_values(&self.overview_now())
+        overview_values(&self.model.recent_overview())
     }
 
     fn source(&self, name: &str) -> Option<Value> {
-        let (model, overview) = (&self.model, self.overview_now());
+        let (model, overview) = (&self.model, self.model.recent_overview());
         let source = overview.sources.iter().find(|source| source.name == name)?;
         let points = model.source_points(name);
         let mut types = model.event_types(Some(name), false);
@@ -128,7 +128,7 @@ impl OperatorPage {
     }
 
     fn destination(&self, name: &str) -> Option<Value> {
-        let (model, overview) = (&self.model, self.overview_now());
+        let (model, overview) = (&self.model, self.model.recent_overview());
         let destination = overview.destinations.iter().find(|one| one.name == name)?;
         let points = model.destination_points(name);
         let chart = |title: &str, line: PlotLine, format| plot(title, &points, &[line], format);
@@ -196,7 +196,7 @@ impl OperatorPage {
 
     /// Positions, and a replay of a range.
     fn replay(&self, rights: Rights) -> Value {
-        let overview = self.overview_now();
+        let overview = self.model.recent_overview();
         let read_again = overview.sources.iter().filter(|source| source.kind == "vcenter");
         let refusal = self.replay_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let job = self.orders().and_then(|orders| orders.replays.job());
@@ -217,7 +217,7 @@ impl OperatorPage {
     fn destinations(&self) -> Vec<String> {
         let processors = &self.model.view().config.processors;
         let mut names: Vec<String> = processors.iter().map(|processor| processor.name.clone()).collect();
-        names.extend(self.overview_now().destinations.iter().map(|one| one.name.clone()));
+        names.extend(self.model.recent_overview().destinations.iter().map(|one| one.name.clone()));
         names.sort_unstable();
         names.dedup();
         names.truncate(PAGE_ROWS_MAX);
