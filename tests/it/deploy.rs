@@ -4,10 +4,15 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use event_router::cluster::{Bucket, Connection, Keeper, KvError, LeaseEvent};
+use event_router::processor::nats::settings::NatsConfig;
+use event_router::settings::{Auth, Secret};
 use serde_json::json;
 use testbed::vcenter::Options;
+use tokio::time::timeout;
 
 use crate::common::peer::skip;
 use crate::common::stack::Stack;
@@ -117,4 +122,25 @@ fn the_nats_servers_keep_events_with_the_least_rights() {
     let router = stack.start(&as_user("router"));
     let delivered = || router.metric("event_router_destination_delivered_events_total", "log") >= 20.0;
     assert!(wait_until(LIMIT, delivered), "{}", router.metrics());
+    // The router's user keeps leases, and the maker none.
+    let bucket = |user: &str| {
+        let mut settings = NatsConfig::new(&urls);
+        settings.auth = Auth::Basic { username: user.into(), password: Secret::inline(user) };
+        settings.tls.ca_files = vec![ca.clone()];
+        let connection = Connection::new(settings.link()).expect("a good CA file");
+        Bucket::new(Arc::new(connection), &settings.bucket())
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let renew_every = Duration::from_millis(500);
+        let mut keeper = Keeper::new(bucket("router"), "reader.vc1".into(), "a", renew_every);
+        let acquired = timeout(LIMIT, keeper.next()).await;
+        assert_eq!(acquired, Ok(LeaseEvent::Acquired("".into())));
+        keeper.want(false);
+        let released = async { while keeper.next().await != LeaseEvent::Released {} };
+        timeout(LIMIT, released).await.expect("the lease is given back");
+        assert_eq!(bucket("router").keys("reader.").await, Ok(vec!["reader.vc1".to_owned()]));
+        let refused = bucket("maker").get("reader.vc1").await;
+        assert!(matches!(refused, Err(KvError::Unknown(_))), "{refused:?}");
+    });
 }
