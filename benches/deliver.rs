@@ -229,6 +229,7 @@ async fn pipeline_rate(address: SocketAddr, run: Run<'_>) -> f64 {
         store: Store::open(dir.path()).expect("a store"),
         parse_threads: 1,
         spools: true,
+        positions: None,
         supervisor: Supervisor::default(),
     })
     .expect("a pipeline");

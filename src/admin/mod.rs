@@ -160,8 +160,9 @@ fn is_strict(query: Option<&str>) -> bool {
 fn readiness(overview: &Overview, strict: bool) -> (bool, Value) {
     let is_ready = overview.ready && (!strict || overview.sources.iter().all(|source| source.up));
     let source = |source: &SourceStatus| {
-        // A state that needs no attention has no reason.
-        let reason = source.why.as_ref().filter(|_| source.urgency.needs_attention());
+        // A state that needs no attention has no reason, except that another node reads.
+        let is_told = source.urgency.needs_attention() || source.state == "standby";
+        let reason = source.why.as_ref().filter(|_| is_told);
         json!({"name": source.name, "state": source.state, "reason": reason})
     };
     let sources: Vec<_> = overview.sources.iter().map(source).collect();

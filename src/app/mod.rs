@@ -11,6 +11,7 @@
 //! A reload applies another configuration while the router runs, see [`reload`].
 
 mod build;
+mod leases;
 pub mod pipeline_settings;
 pub mod reload;
 pub mod replay;
@@ -26,10 +27,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::leases::{Keepers, Leases};
 use self::replay::ReplayRange;
 use self::running::{RunningSource, start_source};
 use crate::admin::View;
 use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX};
+use crate::net::TlsError;
 use crate::pipeline::destination::{split_name, undecided_processor};
 use crate::pipeline::observe::Observations;
 use crate::pipeline::replay::DeadLetters;
@@ -51,6 +54,8 @@ pub enum RouterError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("`cluster`: {0}")]
+    Cluster(TlsError),
 }
 
 /// A running router.
@@ -62,6 +67,8 @@ pub struct Router {
     /// By index in the configuration.
     sources: Vec<RunningSource>,
     processors: Processors,
+    leases: Leases,
+    keepers: Keepers,
     /// The types of processors that reloads have removed, by name.
     removed: BTreeMap<String, Discriminant<ProcessorKind>>,
     view: watch::Sender<View>,
@@ -76,8 +83,9 @@ impl Router {
     /// Opens the store and starts processors, pipeline and sources. Must run within a tokio
     /// runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors = Processors::build(&config)?;
-        Self::start_with(config, processors, true, None)
+        let leases = Leases::of(&config)?;
+        let processors = Processors::build(&config, &leases)?;
+        Self::start_with(config, processors, leases, true, None)
     }
 
     /// Opens the store and starts processors and pipeline, but no source, and does not deliver from
@@ -86,9 +94,10 @@ impl Router {
     /// Waits up to [`FIRST_SYNC_MAX`] until every processor has read its functions or rules. After
     /// that, a delivery that needs an unknown function fails with that reason.
     pub async fn start_without_sources(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors = Processors::build(&config)?;
+        let leases = Leases::default();
+        let processors = Processors::build(&config, &leases)?;
         let ready: Vec<_> = processors.all.iter().map(|processor| processor.ready()).collect();
-        let router = Self::start_with(config, processors, false, None)?;
+        let router = Self::start_with(config, processors, leases, false, None)?;
         if tokio::time::timeout(FIRST_SYNC_MAX, all(ready)).await.is_err() {
             tracing::warn!("not every processor could read its functions or rules in time");
         }
@@ -100,6 +109,7 @@ impl Router {
     fn start_with(
         config: Arc<Config>,
         processors: Processors,
+        leases: Leases,
         reads: bool,
         range: Option<ReplayRange>,
     ) -> Result<Self, RouterError> {
@@ -134,6 +144,7 @@ impl Router {
             store,
             parse_threads: parse_threads(),
             spools: reads,
+            positions: leases.sink(),
             supervisor: supervisor.clone(),
         })?;
         if ephemeral.is_some() {
@@ -142,8 +153,12 @@ impl Router {
         // Start the sources.
         let numbers = if reads { 0..config.sources.len() } else { 0..0 };
         let until = range.map(|range| range.until);
-        let start =
-            |at| start_source(&config, at, &processors.all, pipeline.intake(at), until.clone(), &supervisor);
+        let (mut keepers, store) = (Keepers::default(), pipeline.store());
+        let start = |at: usize| {
+            let lease = leases.of_started(&config.sources[at], &mut keepers, (&store, &supervisor));
+            let intake = pipeline.intake(at);
+            start_source(&config, at, &processors.all, intake, until.clone(), lease, &supervisor)
+        };
         let sources: Vec<RunningSource> = numbers.map(start).collect();
         let view = watch::Sender::new(view_of(&config, &sources, &processors, &pipeline));
         let (removed, state_dir) = (BTreeMap::new(), dir);
@@ -153,6 +168,8 @@ impl Router {
             config,
             sources,
             processors,
+            leases,
+            keepers,
             removed,
             view,
             ephemeral,
@@ -208,14 +225,18 @@ impl Router {
     ///
     /// Ends within [`STOP_END_MAX`] after `shutdownTimeout`, whatever the parts do.
     pub async fn stop(self) -> Result<Drained, StopError> {
-        let Router { supervisor, pipeline, config, sources, ephemeral, .. } = self;
+        let Router { supervisor, pipeline, config, sources, leases, keepers, ephemeral, .. } = self;
         let until = Instant::now() + config.shutdown_timeout;
         supervisor.stopping(until + STOP_END_MAX);
+        leases.stop_waiting();
         sources.iter().for_each(RunningSource::stop);
         let sources_until = Instant::now() + config.shutdown_timeout / SOURCE_STOP_SHARE;
         futures_util::future::join_all(sources.into_iter().map(|source| source.ended_by(sources_until)))
             .await;
         let drained = pipeline.drain(until.saturating_duration_since(Instant::now())).await;
+        if drained.is_ok() {
+            keepers.release(&leases).await;
+        }
         drop(ephemeral);
         match supervisor.failure() {
             Some(reason) => Err(StopError::Failed(reason)),
@@ -273,11 +294,11 @@ struct Processors {
 }
 
 impl Processors {
-    fn build(config: &Config) -> Result<Self, BuildError> {
+    fn build(config: &Config, leases: &Leases) -> Result<Self, BuildError> {
         let mut processors = Processors::default();
         for settings in &config.processors {
             let invocations = Arc::default();
-            processors.all.push(Self::build_one(config, settings, &invocations)?);
+            processors.all.push(Self::build_one(config, settings, &invocations, leases)?);
             processors.invocations.push(invocations);
         }
         Ok(processors)
@@ -288,8 +309,9 @@ impl Processors {
         config: &Config,
         settings: &ProcessorConfig,
         invocations: &Arc<Invocations>,
+        leases: &Leases,
     ) -> Result<Arc<dyn Processor>, BuildError> {
-        let processor = build(settings)?;
+        let processor = leases.fence(build(settings)?);
         // Only the admin listener shows the counts.
         let is_counted = config.admin.bind_address.is_some();
         Ok(match is_counted {

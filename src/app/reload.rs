@@ -68,7 +68,9 @@ impl Router {
     }
 
     fn valid_plan(&self, new: &Config) -> Result<ReloadPlan, ReloadError> {
-        let plan = plan(&self.config, new);
+        let mut plan = plan(&self.config, new);
+        plan.problems
+            .extend(plan.config.sources.iter().filter_map(|source| self.leases.problem(&source.name)));
         if plan.problems.is_empty() { Ok(plan) } else { Err(ReloadError::Invalid(plan.problems)) }
     }
 
@@ -104,7 +106,9 @@ impl Router {
         let running = std::mem::take(&mut self.sources);
         let (mut sources, stopping): (Vec<_>, Vec<_>) =
             running.into_iter().partition(|source| goes_on(&source.name));
-        let (changed, removed) = stopping.into_iter().partition(|source| is_configured(&source.name));
+        let (changed, removed): (Vec<_>, Vec<_>) =
+            stopping.into_iter().partition(|source| is_configured(&source.name));
+        let gone: Vec<String> = removed.iter().map(|source| source.name.clone()).collect();
         stop(removed).await;
         // Change the pipeline.
         let is_replacing = |new: &&ProcessorConfig| {
@@ -124,10 +128,14 @@ impl Router {
             let note = format!("{} events in memory", processor.unsettled);
             changes.add_note(&format!("processor {}", processor.name), &note);
         }
+        // Other nodes may go on with removed sources.
+        gone.iter().for_each(|name| self.leases.give_back(name));
         // Start sources.
         for (at, source) in config.sources.iter().enumerate().filter(|(at, _)| starts[*at]) {
             let intake = self.pipeline.intake_of(&source.name).expect("the pipeline has just got it");
-            sources.push(start_source(&config, at, &processors.all, intake, None, &self.supervisor));
+            let with = (&self.pipeline.store(), &self.supervisor);
+            let lease = self.leases.of_started(source, &mut self.keepers, with);
+            sources.push(start_source(&config, at, &processors.all, intake, None, lease, &self.supervisor));
         }
         let place = |name: &str| config.sources.iter().position(|source| source.name == name);
         sources.sort_by_key(|source| place(&source.name));
@@ -158,7 +166,7 @@ impl Router {
             let kept = before.filter(|_| !makes).map(|at| Arc::clone(&self.processors.all[at]));
             let (processor, is_made) = match kept {
                 Some(kept) => (kept, false),
-                None => (Processors::build_one(config, settings, &invocations)?, true),
+                None => (Processors::build_one(config, settings, &invocations, &self.leases)?, true),
             };
             made.push(is_made.then(|| Arc::clone(&processor)));
             all.all.push(processor);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::leases::Leases;
 use super::{Processors, Router, RouterError};
 use crate::pipeline::destination::{is_meant, split_name};
 use crate::pipeline::observe::Observations;
@@ -89,7 +90,7 @@ impl ReplayCounts {
 impl RangeReplay {
     /// Starts. Must run within a tokio runtime.
     pub fn start(config: Arc<Config>, request: &RangeReplayRequest) -> Result<RangeReplay, RouterError> {
-        let mut processors = Processors::build(&config)?;
+        let mut processors = Processors::build(&config, &Leases::default())?;
         if request.dry_run {
             for processor in &mut processors.all {
                 *processor = Arc::new(DryRun(Arc::clone(processor)));
@@ -99,7 +100,7 @@ impl RangeReplay {
         let destination = request.destination.clone();
         let until = ReadUntil { end_us: request.to_us, reached };
         let range = ReplayRange { until, destination: destination.clone() };
-        let router = Router::start_with(config, processors, true, Some(range))?;
+        let router = Router::start_with(config, processors, Leases::default(), true, Some(range))?;
         let counts = ReplayCounts { observations: router.observations(), destination };
         Ok(RangeReplay { router, read, counts })
     }
@@ -164,6 +165,7 @@ pub fn narrowed(config: &Config, request: &RangeReplayRequest) -> Result<Config,
         processors,
         routes,
         state: StateLocation::Ephemeral,
+        cluster: None,
         shutdown_timeout: *patience,
         ..config.clone()
     };

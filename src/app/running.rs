@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::RegistryWait;
+use super::leases::{LeasedSource, SourceLease};
 use crate::processor::Processor;
 use crate::settings::Config;
 use crate::source::{Intake, Observed, ReadUntil, SourceParts};
@@ -49,6 +50,7 @@ pub(super) fn start_source(
     processors: &[Arc<dyn Processor>],
     intake: Intake,
     until: Option<ReadUntil>,
+    lease: Option<Arc<SourceLease>>,
     supervisor: &Supervisor,
 ) -> RunningSource {
     let source = &config.sources[at];
@@ -60,15 +62,25 @@ pub(super) fn start_source(
         intake,
         ready: RegistryWait::of(config, at, processors).wait(source.name.clone()).boxed(),
         until,
-        shutdown: stopped,
+        shutdown: stopped.clone(),
         sources: config.sources.len(),
         wants_xml: config.wants_xml(),
         wants_severities: config.wants_severities(),
     });
-    let (observed, again) = (started.observed(), Arc::clone(&started));
+    let (mut observed, again) = (started.observed(), Arc::clone(&started));
+    if let Some(lease) = &lease {
+        observed = Arc::new(LeasedSource { source: observed, lease: Arc::clone(lease) });
+    }
     let life = move || {
-        let source = Arc::clone(&started);
+        let (source, lease, stopped) = (Arc::clone(&started), lease.clone(), stopped.clone());
         async move {
+            if let Some(lease) = lease {
+                while !lease.wait().await {
+                    if *stopped.borrow() {
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
             source.run().await;
             ControlFlow::Break(())
         }

@@ -1,11 +1,15 @@
-//! `event-router log`: makes and inspects the streams of processors of type `nats`.
+//! `event-router log`: makes and inspects the streams of processors of type `nats`, and the bucket
+//! of a cluster.
 
 use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, Exit, load};
+use crate::cluster::Connection;
+use crate::cluster::make::{inspect_bucket, make_bucket};
+use crate::cluster::settings::ClusterConfig;
 use crate::processor::Failure;
 use crate::processor::nats::settings::NatsConfig;
-use crate::processor::nats::stream::{self, StreamSize};
+use crate::processor::nats::stream::{self, StreamReport, StreamSize};
 use crate::settings::{Config, ProcessorKind};
 
 #[derive(Debug, Subcommand)]
@@ -14,25 +18,27 @@ pub enum LogCommand {
     Check(LogCheckArgs),
 }
 
-/// Make the streams and the bucket of a processor of type `nats`, once and before the first `run`.
+/// Make the streams of a processor of type `nats` and the bucket of a cluster, once and before the
+/// first `run`.
 ///
 /// Makes the stream of events, the stream of dead letters (an eighth of its size) and the bucket
 /// for the state of routers. Their names, the subjects and the number of partitions come from the
-/// configuration. Streams that exist stay as they are. No other command makes any.
+/// configuration. What exists stays as it is. No other command makes any.
 #[derive(Debug, Args)]
 pub struct LogInitArgs {
     #[command(flatten)]
     processor: ProcessorArgs,
-    /// Size of the stream; when it is full, events wait
+    /// Size of the stream; when it is full, events wait. Needed if there is a processor of type
+    /// `nats`
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    max_bytes: i64,
+    max_bytes: Option<i64>,
     /// Number of servers that store each event
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: u8,
 }
 
-/// Inspect the server, the streams and the bucket of a processor of type `nats`, and say what is
-/// wrong. `check --connect` does the same.
+/// Inspect the server, the streams and the bucket of a processor of type `nats` and of a cluster,
+/// and say what is wrong. `check --connect` does the same.
 #[derive(Debug, Args)]
 pub struct LogCheckArgs {
     #[command(flatten)]
@@ -59,6 +65,8 @@ pub(super) fn run(command: &LogCommand) -> anyhow::Result<Exit> {
     };
     let settings = match choose(&config, args.processor.as_deref()) {
         Ok(settings) => settings,
+        // The only thing to make or inspect is the bucket.
+        Err(_) if config.cluster.is_some() && args.processor.is_none() && !has_stream(&config) => None,
         Err(message) => {
             super::complain(&format!("event-router: {message}"));
             return Ok(Exit::Usage);
@@ -67,14 +75,44 @@ pub(super) fn run(command: &LogCommand) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Runtime::new()?;
     match command {
         LogCommand::Init(args) => {
-            let size = StreamSize { replicas: usize::from(args.replicas), bytes_max: args.max_bytes };
-            for line in runtime.block_on(stream::make(settings, size)).map_err(reason)? {
-                say!("{line}")?;
+            let replicas = usize::from(args.replicas);
+            if let Some(settings) = settings {
+                let Some(bytes_max) = args.max_bytes else {
+                    super::complain(
+                        "event-router: `--max-bytes` is missing: the size of the stream, such as `100GiB`",
+                    );
+                    return Ok(Exit::Usage);
+                };
+                for line in runtime
+                    .block_on(stream::make(settings, StreamSize { replicas, bytes_max }))
+                    .map_err(reason)?
+                {
+                    say!("{line}")?;
+                }
+            }
+            if let Some(cluster) = of_its_own(&config, settings) {
+                let made = runtime.block_on(async {
+                    let connection = Connection::new(cluster.link()).map_err(|error| error.to_string())?;
+                    make_bucket(&connection, &cluster.bucket, replicas).await
+                });
+                say!("{}", made.map_err(anyhow::Error::msg)?)?;
             }
             Ok(Exit::Done)
         }
         LogCommand::Check(_) => {
-            let report = runtime.block_on(stream::examine(settings)).map_err(reason)?;
+            let mut report = match settings {
+                Some(settings) => runtime.block_on(stream::examine(settings)).map_err(reason)?,
+                None => StreamReport::default(),
+            };
+            if let Some(cluster) = of_its_own(&config, settings) {
+                let found = runtime.block_on(async {
+                    let connection = Connection::new(cluster.link()).map_err(|error| error.to_string())?;
+                    inspect_bucket(&connection, &cluster.bucket).await
+                });
+                let (defects, good) = found.map_err(anyhow::Error::msg)?;
+                report.good.extend(Some(good).filter(|_| defects.is_empty()));
+                report.problems.extend(defects);
+            }
             for (state, lines) in
                 [("ok", &report.good), ("unknown", &report.unknown), ("wrong", &report.problems)]
             {
@@ -91,8 +129,20 @@ fn reason(failure: Failure) -> anyhow::Error {
     anyhow::Error::msg(failure.reason)
 }
 
+fn has_stream(config: &Config) -> bool {
+    config.processors.iter().any(|processor| matches!(processor.kind, ProcessorKind::Nats(_)))
+}
+
+/// The cluster, unless its bucket is that of the stream on the same servers.
+fn of_its_own<'a>(config: &'a Config, stream: Option<&NatsConfig>) -> Option<&'a ClusterConfig> {
+    let is_shared = |cluster: &&ClusterConfig| {
+        stream.is_some_and(|of| of.bucket() == cluster.bucket && of.servers == cluster.servers)
+    };
+    config.cluster.as_ref().filter(|cluster| !is_shared(cluster))
+}
+
 /// The settings of the processor `name`, or of the only one of its type.
-fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a NatsConfig, String> {
+fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<Option<&'a NatsConfig>, String> {
     let mut all = config.processors.iter().filter_map(|processor| match &processor.kind {
         ProcessorKind::Nats(settings) => Some((processor.name.as_str(), settings)),
         _ => None,
@@ -100,11 +150,11 @@ fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a NatsConfig, 
     if let Some(name) = name {
         let found = all.find(|(known, _)| *known == name);
         return found
-            .map(|(_, settings)| settings)
+            .map(|(_, settings)| Some(settings))
             .ok_or_else(|| format!("no processor `{name}` of type `nats` in the configuration"));
     }
     match (all.next(), all.next()) {
-        (Some((_, settings)), None) => Ok(settings),
+        (Some((_, settings)), None) => Ok(Some(settings)),
         (None, _) => Err("no processor of type `nats` in the configuration; add one".into()),
         (Some((one, _)), Some((other, _))) => Err(format!(
             "several processors of type `nats`; choose with `--processor {one}` or `--processor {other}`"

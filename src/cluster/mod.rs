@@ -4,7 +4,7 @@
 //! processor::nats ──► connection ◄── source::nats        both speak to the same servers
 //!                      ▲    │
 //!                      │    └─► settings: servers, credentials, TLS, names of streams
-//! keeper ─► lease     kv
+//! keeper ─► lease     kv ─ make
 //!    └─► record ───────┘    a lease is a record that its owner writes at intervals
 //! ```
 //!
@@ -14,6 +14,7 @@ pub mod connection;
 mod keeper;
 mod kv;
 mod lease;
+pub mod make;
 mod record;
 pub mod settings;
 

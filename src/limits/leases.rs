@@ -18,5 +18,15 @@ pub const LEASE_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Writes of a lease without a known outcome that are remembered. A write waits for its answer for
 /// [`KV_ANSWER_MAX`], so these last for longer than a lease.
 pub const LEASE_DOUBTS_MAX: usize = 8;
+/// Bytes of the name of a node.
+pub const NODE_NAME_MAX: usize = 128;
+/// vCenters of one router that is part of a cluster: each writes its record twice a second.
+pub const LEASED_SOURCES_MAX: usize = 64;
+/// Bytes of the contents of a record: half of what a NATS server takes by default.
+pub const LEASE_CONTENTS_MAX: usize = 512 << 10;
+/// Longest time between two writes of an owner: three fit into [`LEASE_ACT_FOR`].
+pub const LEASE_RENEW_INTERVAL_MAX: Duration = Duration::from_millis(750);
+/// Time in which a node that ends gives its leases back. After it, they run out by themselves.
+pub const LEASE_RELEASE_MAX: Duration = Duration::from_secs(2);
 /// Time for an answer of the bucket. Three of them fit into [`LEASE_ACT_FOR`].
 pub const KV_ANSWER_MAX: Duration = Duration::from_secs(1);

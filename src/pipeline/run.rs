@@ -45,7 +45,7 @@ use super::replay::DeadLetters;
 use super::route::Route;
 use super::settings::{Settings, SourceSettings};
 use super::sources::SourceTable;
-use super::storage::StoreHandle;
+use super::storage::{PositionSink, StoreHandle};
 use super::undecided::Registries;
 use super::upkeep::DeadLetterUpkeep;
 use crate::cloudevents::settings::Payload;
@@ -69,6 +69,8 @@ pub struct Parts {
     pub parse_threads: usize,
     /// True if events that former runs left in the spools are delivered.
     pub spools: bool,
+    /// Is told each checkpoint that has become durable.
+    pub positions: Option<PositionSink>,
     pub supervisor: Supervisor,
 }
 
@@ -142,7 +144,7 @@ pub struct Drained {
 impl Pipeline {
     /// Starts all threads and tasks. Must be called within a tokio runtime.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { settings, processors, store, parse_threads, spools, supervisor } = parts;
+        let Parts { settings, processors, store, parse_threads, spools, positions, supervisor } = parts;
         let mut destinations = Destinations::default();
         let names = settings.processors.iter().map(|processor| processor.name.as_str());
         let selectors = processors.iter().map(|processor| processor.selector());
@@ -168,7 +170,7 @@ impl Pipeline {
             destinations.iter().map(|(_, destination)| &*destination.name),
         );
         let (store, storage) =
-            StoreHandle::start(store, store_jobs_max(sources_max, processors_max), &supervisor)?;
+            StoreHandle::start(store, store_jobs_max(sources_max, processors_max), positions, &supervisor)?;
         let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(sources_max);
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);

@@ -17,10 +17,12 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::level::Level;
 use crate::limits::STORE_GROUP_WRITES_MAX;
-use crate::state::{Storage, StoreError, Write, WriteOutcome};
+use crate::state::{CheckpointWrite, Storage, StoreError, Write, WriteOutcome};
 use crate::supervise::{Heartbeat, Part, PartKind, Supervisor};
 
 type Reply = Box<dyn FnOnce(Vec<WriteOutcome>) + Send>;
+/// Is told each checkpoint that has become durable, on the storage thread.
+pub type PositionSink = Arc<dyn Fn(&CheckpointWrite) + Send + Sync>;
 type Task<S> = Box<dyn FnOnce(&mut S) -> Result<(), StoreError> + Send>;
 
 enum Job<S> {
@@ -57,13 +59,14 @@ impl<S: Storage + 'static> StoreHandle<S> {
     pub fn start(
         store: S,
         jobs_max: usize,
+        positions: Option<PositionSink>,
         supervisor: &Supervisor,
     ) -> std::io::Result<(Self, JoinHandle<S>)> {
         let (jobs, inbox) = crossbeam_channel::unbounded();
         let supervisor = supervisor.clone();
         let failing = supervisor.clone();
         let thread = supervisor.thread(Part::new(PartKind::Store, "store"), move |heartbeat| {
-            run(store, &inbox, heartbeat, &failing)
+            run(store, &inbox, positions.as_ref(), heartbeat, &failing)
         })?;
         let level = Arc::new(Level::new("storage", jobs_max));
         Ok((StoreHandle { jobs, level, supervisor }, thread))
@@ -110,6 +113,7 @@ impl<S: Storage + 'static> StoreHandle<S> {
 fn run<S: Storage>(
     mut store: S,
     inbox: &Receiver<Job<S>>,
+    positions: Option<&PositionSink>,
     heartbeat: &Heartbeat,
     supervisor: &Supervisor,
 ) -> S {
@@ -136,8 +140,8 @@ fn run<S: Storage>(
         if supervisor.failure().is_some() {
             break;
         }
-        let result =
-            apply(&mut store, &writes, replies).and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
+        let result = apply(&mut store, &writes, positions, replies)
+            .and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
         if let Err(error) = result {
             supervisor.fail(error.to_string());
             break;
@@ -149,12 +153,21 @@ fn run<S: Storage>(
 fn apply<S: Storage>(
     store: &mut S,
     writes: &[Write],
+    positions: Option<&PositionSink>,
     replies: Vec<(usize, Reply)>,
 ) -> Result<(), StoreError> {
     if writes.is_empty() {
         return Ok(());
     }
-    let mut outcomes = store.apply(writes)?.into_iter();
+    let outcomes = store.apply(writes)?;
+    if let Some(sink) = positions {
+        for (write, outcome) in writes.iter().zip(&outcomes) {
+            if let (Write::Checkpoint(checkpoint), WriteOutcome::Done) = (write, outcome) {
+                sink(checkpoint);
+            }
+        }
+    }
+    let mut outcomes = outcomes.into_iter();
     for (count, reply) in replies {
         reply(outcomes.by_ref().take(count).collect());
     }
@@ -168,9 +181,13 @@ mod tests {
 
     /// Starts a thread that stays in its first job until the returned sender is dropped.
     fn busy(jobs_max: usize) -> (StoreHandle<MemoryStore>, JoinHandle<MemoryStore>, Sender<()>) {
-        let (store, thread) =
-            StoreHandle::start(MemoryStore::open(&MemoryDisk::default()), jobs_max, &Supervisor::default())
-                .unwrap();
+        let (store, thread) = StoreHandle::start(
+            MemoryStore::open(&MemoryDisk::default()),
+            jobs_max,
+            None,
+            &Supervisor::default(),
+        )
+        .unwrap();
         let (begun, has_begun) = crossbeam_channel::bounded(1);
         let (let_go, waits) = crossbeam_channel::bounded::<()>(1);
         store.with(move |_| {

@@ -10,7 +10,7 @@
 //! | source, processor | other name | the old one is removed, and the new one has no state |
 //! | routes | any | applied to the events that are read from now on |
 //! | limits, intervals, log level | other value | applied |
-//! | data directory, memory, admin listener, log format | other value | needs a restart |
+//! | data directory, memory, cluster, admin listener, log format | other value | needs a restart |
 //!
 //! A part that needs a restart keeps its old settings until then; everything else is applied.
 
@@ -164,12 +164,14 @@ pub fn plan(running: &Config, new: &Config) -> ReloadPlan {
     setting("reloadOnChange", running.reload_on_change == new.reload_on_change, ReloadAction::Changed);
     setting("dataDir", running.state == new.state, ReloadAction::NeedsRestart);
     setting("memoryMax", running.memory_bytes == new.memory_bytes, ReloadAction::NeedsRestart);
+    setting("cluster", running.cluster == new.cluster, ReloadAction::NeedsRestart);
     setting("admin", running.admin == new.admin, ReloadAction::NeedsRestart);
     setting("log.format", running.log.format == new.log.format, ReloadAction::NeedsRestart);
     let invocations = |config: &Config| (config.log.invocations, config.log.invocations_per_second);
     setting("log.invocations", invocations(running) == invocations(new), ReloadAction::NeedsRestart);
     config.state.clone_from(&running.state);
     config.memory_bytes = running.memory_bytes;
+    config.cluster.clone_from(&running.cluster);
     config.admin.clone_from(&running.admin);
     config.format = running.format;
     config.log.format = running.log.format;

@@ -7,6 +7,7 @@ use crate::config::found::{CheckedMap, distinct_names};
 use crate::config::problem::Problems;
 use crate::config::scalar::exclude_each_other;
 use crate::config::tree::Node;
+use crate::limits::LEASED_SOURCES_MAX;
 use crate::state::settings::default_data_dir;
 
 /// Builds the configuration in a file of the native format. It is meaningless if `problems` has
@@ -25,6 +26,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     distinct_names(&blocks, "processor", problems);
     one_vcenter_twice(&found, problems);
     one_address_twice(&config, &found, problems);
+    in_cluster(&config, &found, problems);
     references::check(&mut config, &found, problems);
     config
 }
@@ -68,6 +70,41 @@ fn one_vcenter_twice(found: &CheckedMap, problems: &mut Problems) {
             );
             problems.warn(source.line_of("address"), &source.path_of("address"), message);
         }
+    }
+}
+
+/// Checks the parts of a router that shares its sources with others.
+fn in_cluster(config: &Config, found: &CheckedMap, problems: &mut Problems) {
+    if config.cluster.is_none() {
+        return;
+    }
+    let line = found.line_of("cluster");
+    let is_read = |source: &&SourceConfig| matches!(source.kind, SourceKind::Vcenter(_));
+    let vcenters = config.sources.iter().filter(is_read).count();
+    if vcenters > LEASED_SOURCES_MAX {
+        let message = format!(
+            "has {vcenters} vCenters, and one cluster takes {LEASED_SOURCES_MAX}; make several clusters, each with its own `bucket`"
+        );
+        problems.error(line, "cluster", message);
+    }
+    let spills = |processor: &&ProcessorConfig| processor.delivery.overflow.policy == OverflowPolicy::Spill;
+    let named = |names: Vec<&str>| format!("`{}`", names.join("`, `"));
+    let spilling: Vec<_> = config.processors.iter().filter(spills).map(|one| &*one.name).collect();
+    if !spilling.is_empty() {
+        let message = format!(
+            "what waits on the disk of this node for {} is lost with that disk, and another node does not deliver it; `overflow.policy: block` lets events wait in the vCenter instead",
+            named(spilling)
+        );
+        problems.warn(line, "cluster", message);
+    }
+    let pushed: Vec<_> =
+        config.sources.iter().filter(|source| !is_read(source)).map(|one| &*one.name).collect();
+    if !pushed.is_empty() {
+        let message = format!(
+            "events that are pushed to {} wait on the disk of the node that accepted them, and are lost with it",
+            named(pushed)
+        );
+        problems.warn(line, "cluster", message);
     }
 }
 

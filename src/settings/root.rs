@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Admin, Payload, ProcessorConfig, RouteConfig, RouteKeys};
 use crate::cloudevents::asks_for_severity;
+use crate::cluster::settings::ClusterConfig;
 use crate::config::SecretError;
 use crate::config::declare::*;
 use crate::limits;
@@ -59,6 +60,8 @@ settings! {
         pub processors: Vec<ProcessorConfig> = key("processors", blocks::<ProcessorConfig>())
             .required()
             .also(&["eventProcessor", "sinks"]);
+        /// Other routers that take over if this one fails.
+        pub cluster: Option<ClusterConfig> = key("cluster", maybe::<ClusterConfig>());
         /// Rules for which events go to which processors. Without routes, every event of every
         /// source goes to every processor.
         pub routes: Vec<RouteConfig> = key("routes", blocks::<RouteKeys>());

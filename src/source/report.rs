@@ -15,6 +15,8 @@ pub enum SourceState {
     Waiting,
     /// The last attempt failed, and will be repeated. The text has the reason and the remedy.
     Failed(String),
+    /// Another router of the cluster reads it, if its name is known.
+    Standby(Option<String>),
     /// Shut down.
     Stopped,
 }
@@ -27,13 +29,14 @@ impl SourceState {
             SourceState::Reading => "reading",
             SourceState::Waiting => "waiting",
             SourceState::Failed(_) => "failed",
+            SourceState::Standby(_) => "standby",
             SourceState::Stopped => "stopped",
         }
     }
 
-    /// Returns true if the source is connected.
+    /// Returns true if nothing is wrong: the source is connected, or another router reads it.
     pub fn is_up(&self) -> bool {
-        matches!(self, SourceState::Reading | SourceState::Waiting)
+        matches!(self, SourceState::Reading | SourceState::Waiting | SourceState::Standby(_))
     }
 }
 

@@ -181,11 +181,11 @@ fn known_crc(source: &str, destinations: &str) -> i64 {
 }
 
 /// Encodes each identity as 8 bytes: minute, then key, both big-endian.
-fn identities_to_bytes(identities: &[Identity]) -> Vec<u8> {
+pub(super) fn identities_to_bytes(identities: &[Identity]) -> Vec<u8> {
     identities.iter().flat_map(|id| (u64::from(id.minute) << 32 | u64::from(id.key)).to_be_bytes()).collect()
 }
 
-fn identities_from_bytes(bytes: &[u8]) -> Option<Vec<Identity>> {
+pub(super) fn identities_from_bytes(bytes: &[u8]) -> Option<Vec<Identity>> {
     let (chunks, []) = bytes.as_chunks::<8>() else { return None };
     let both = chunks.iter().map(|chunk| u64::from_be_bytes(*chunk));
     Some(both.map(|both| Identity { minute: (both >> 32) as u32, key: both as u32 }).collect())

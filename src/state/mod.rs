@@ -45,6 +45,7 @@ mod legacy_checkpoint;
 mod memory;
 #[cfg(test)]
 mod models;
+mod portable;
 mod reader;
 mod room;
 mod row_crc;
@@ -69,6 +70,7 @@ pub use examine::{ExaminedDirectory, examine};
 pub use inbox_ids::InboxWrite;
 pub use legacy_checkpoint::{LegacyCheckpoint, read_legacy_checkpoint};
 pub use memory::{Failing, MemoryDisk, MemoryStore};
+pub use portable::PortableError;
 pub use reader::StoreReader;
 pub use room::{Bounds, Full, SpoolSize, spool_name, spool_owner};
 pub use spool::SpooledBatch;

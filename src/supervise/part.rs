@@ -22,6 +22,8 @@ pub enum PartKind {
     Source,
     /// The task that refreshes the functions or rules of a processor.
     Registry,
+    /// The task that keeps the lease of a source.
+    Lease,
     Admin,
     Control,
     /// The task that proves that the runtime runs tasks.
@@ -40,6 +42,7 @@ impl PartKind {
             PartKind::Delivery => "delivery",
             PartKind::Source => "source",
             PartKind::Registry => "registry",
+            PartKind::Lease => "lease",
             PartKind::Admin => "admin",
             PartKind::Control => "control",
             PartKind::Runtime => "runtime",

@@ -17,6 +17,7 @@ mod processors_support;
 mod admin;
 mod check;
 mod cli;
+mod cluster_failover;
 mod cluster_leases;
 mod config;
 mod config_broken;

@@ -245,6 +245,14 @@ fn other_alerts_fire_on_their_series() {
         "EventRouterLag",
         labels("warning", json!({"source": "vc"})),
     );
+    check(
+        &[
+            ("event_router_lease_held{source=\"vc\",instance=\"a\"}", "1x30 0x60"),
+            ("event_router_lease_held{source=\"vc\",instance=\"b\"}", "0x90"),
+        ],
+        "EventRouterNoReader",
+        labels("critical", json!({"source": "vc"})),
+    );
     one(
         "event_router_source_clock_offset_seconds{source=\"vc\"}",
         "-90x90",

@@ -87,6 +87,7 @@ fn name_of(target: &str) -> &str {
 fn config(names: &[&str], dir: &std::path::Path) -> Config {
     let vcenter = settings::Vcenter::new("https://vc/sdk", "u", settings::Secret::inline("p"));
     Config {
+        cluster: None,
         format: ConfigFormat::Native,
         reload_on_change: false,
         state: StateLocation::Dir(dir.into()),
@@ -159,6 +160,7 @@ pub fn start_changed(
         store,
         parse_threads: 2,
         spools: true,
+        positions: None,
         supervisor: Supervisor::default(),
     })
     .unwrap()

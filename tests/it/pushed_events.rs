@@ -133,6 +133,7 @@ impl Run {
             store: Store::open(dir).unwrap(),
             parse_threads: 2,
             spools: true,
+            positions: None,
             supervisor: Supervisor::default(),
         })
         .unwrap();

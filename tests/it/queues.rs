@@ -119,6 +119,7 @@ async fn queues_stay_within_their_bounds_under_load() {
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 2,
         spools: true,
+        positions: None,
         supervisor: Supervisor::default(),
     })
     .unwrap();

@@ -56,6 +56,7 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 1,
         spools: true,
+        positions: None,
         supervisor: Supervisor::default(),
     })
     .unwrap();

@@ -76,6 +76,7 @@ impl Model {
             let report = observed.report();
             let reason = match &report.state {
                 SourceState::Failed(reason) => Some(outside::text(reason, REASON_BYTES_MAX)),
+                SourceState::Standby(Some(node)) => Some(outside::text(node, REASON_BYTES_MAX)),
                 _ => None,
             };
             let SourceStatus { kind, address, position, .. } = of_settings(config, metrics);

@@ -15,6 +15,8 @@ pub(super) fn of_source(source: &SourceStatus, reason: Option<&str>) -> Verdict 
         ("failed", reason) => {
             verdict(Urgency::Critical, format!("it is down: {}", reason.unwrap_or("no reason is known")))
         }
+        ("standby", Some(node)) => (Urgency::Ok, Some(format!("node {node} reads it"))),
+        ("standby", None) => (Urgency::Ok, Some("this node waits for its lease".into())),
         ("stopped", _) => verdict(Urgency::Notice, "it was stopped".into()),
         ("connecting", _) if !source.first_attempt_done => {
             verdict(Urgency::Notice, "it connects for the first time".into())

@@ -11,6 +11,9 @@ use uuid::Uuid;
 use super::super::Exit;
 use super::super::table::table;
 use crate::app;
+use crate::cluster::Connection;
+use crate::cluster::make::inspect_bucket;
+use crate::cluster::settings::ClusterConfig;
 use crate::limits::CHECK_LOGOUT_MAX;
 use crate::pipeline::destination::undecided_name;
 use crate::settings::{Config, OverflowPolicy, ProcessorConfig};
@@ -77,7 +80,7 @@ async fn interruptible(config: &Config) -> anyhow::Result<Option<Vec<Probe>>> {
     Ok(None)
 }
 
-/// Reaches all sources and processors at the same time.
+/// Reaches all sources, all processors and the cluster at the same time.
 async fn connect(config: &Config, interrupted: watch::Receiver<bool>) -> Vec<Probe> {
     let sources = config.sources.iter().map(|source| {
         let interrupted = interrupted.clone();
@@ -101,13 +104,35 @@ async fn connect(config: &Config, interrupted: watch::Receiver<bool>) -> Vec<Pro
             Probe { name, took: start.elapsed(), result, instance_uuid: None }
         }
     });
-    let (mut probes, processors) = futures_util::future::join(
+    let cluster = config.cluster.iter().map(|cluster| {
+        let interrupted = interrupted.clone();
+        async move {
+            let start = Instant::now();
+            let result = tokio::select! {
+                result = bucket(cluster) => result,
+                () = is_set(interrupted) => Err("interrupted".to_owned()),
+            };
+            Probe { name: "cluster".to_owned(), took: start.elapsed(), result, instance_uuid: None }
+        }
+    });
+    let (mut probes, processors, cluster) = futures_util::future::join3(
         futures_util::future::join_all(sources),
         futures_util::future::join_all(processors),
+        futures_util::future::join_all(cluster),
     )
     .await;
     probes.extend(processors);
+    probes.extend(cluster);
     probes
+}
+
+/// Inspects the bucket in which the nodes keep their records.
+async fn bucket(cluster: &ClusterConfig) -> Result<String, String> {
+    let connection = Connection::new(cluster.link()).map_err(|error| error.to_string())?;
+    match inspect_bucket(&connection, &cluster.bucket).await? {
+        (defects, state) if defects.is_empty() => Ok(state),
+        (defects, _) => Err(defects.join("; ")),
+    }
 }
 
 /// Waits for the interruption. Never returns if there is none.

@@ -195,6 +195,10 @@ fn summarize(file: &Path, config: &Config, state: &str) -> anyhow::Result<()> {
     if !state.is_empty() {
         say!("  {state}")?;
     }
+    if let Some(cluster) = &config.cluster {
+        let (node, bucket) = (cluster.node_name(), &cluster.bucket);
+        say!("  node {node} of the cluster with the bucket {bucket}: {}", cluster.servers.join(", "))?;
+    }
     for source in &config.sources {
         say!("  source {}: {}", source.name, source.kind.as_type().address())?;
     }

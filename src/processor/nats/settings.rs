@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::Nats;
 use crate::cloudevents::Envelope;
-use crate::cluster::settings::{LinkSettings, NatsKeys, SERVER, STREAM_NAME, SUBJECT};
+use crate::cluster::settings::{LinkSettings, NatsKeys, SERVER, STREAM_NAME, SUBJECT, check_servers};
 use crate::config::declare::*;
-use crate::limits::{NATS_PARTITIONS_MAX, NATS_SERVERS_MAX};
-use crate::net::settings::{Auth, AuthKeys, ClientTls, is_local};
+use crate::limits::NATS_PARTITIONS_MAX;
+use crate::net::settings::{Auth, AuthKeys, ClientTls};
 use crate::processor::Processor;
 use crate::processor::settings::{KindSettings, MakeError};
 
@@ -49,7 +49,7 @@ settings! {
         pub connect_timeout: Duration = key("connectTimeout", duration(100, 10 * MINUTE)).or("5s");
     }
     rules [FieldRule::AtMostOne(&["auth", "credsFile", "nkeyFile"])];
-    check check_nats;
+    check check_servers;
 }
 
 impl NatsConfig {
@@ -88,22 +88,6 @@ impl KindSettings for NatsConfig {
 
     fn shown(&self) -> String {
         self.servers.join(", ")
-    }
-}
-
-fn check_nats(found: &CheckedMap, problems: &mut Problems) {
-    let servers = found.texts("servers");
-    if servers.len() > NATS_SERVERS_MAX {
-        let message = format!("has more than {NATS_SERVERS_MAX} servers; name some of the cluster");
-        problems.error(found.line_of("servers"), &found.path_of("servers"), message);
-    }
-    let is_open = |server: &String| {
-        let host = server.strip_prefix("nats://").and_then(|rest| rest.rsplit_once(':'));
-        host.is_some_and(|(host, _)| !is_local(host))
-    };
-    if found.maybe_block("auth").is_some() && servers.iter().any(is_open) {
-        let message = "sends credentials without TLS unless the server requires it; use `tls://`";
-        problems.warn(found.line_of("servers"), &found.path_of("servers"), message);
     }
 }
 

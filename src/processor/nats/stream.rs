@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, Context, kv};
 use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
-use tokio::time::timeout;
 
 use super::settings::{NatsConfig, PartitionBy};
 use crate::cluster::Connection;
+use crate::cluster::make::{self, find_stream, make_bucket, within};
 use crate::config::declare::Words;
 use crate::limits::NATS_SYSTEM_WAIT;
 use crate::net::TlsError;
@@ -24,12 +24,8 @@ use crate::processor::client::target_failure;
 const VERSION_MIN: (i64, i64, i64) = (2, 12, 8);
 /// The time for which the stream knows the ids of its messages.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// Replicas that survive the loss of one server.
-const REPLICAS_MIN: usize = 3;
 /// Share of the stream's size that the dead letters get.
 const LETTERS_SHARE: i64 = 8;
-/// Size of the bucket: a lease and a checkpoint of 1 MiB for each of 64 sources.
-const BUCKET_BYTES: i64 = 64 << 20;
 const PARTITIONS_KEY: &str = "event-router-partitions";
 const PARTITION_BY_KEY: &str = "event-router-partition-by";
 /// A name that no stream has, since names have no dots.
@@ -65,37 +61,22 @@ impl StreamReport {
 
 /// Makes the streams and the bucket of `settings` that do not exist. Returns a line for each.
 pub async fn make(settings: &NatsConfig, size: StreamSize) -> Result<Vec<String>, Failure> {
-    let (_, context) = connect(settings).await?;
+    let connection = Connection::new(settings.link()).map_err(|error| cannot(settings, &error))?;
+    let context = jetstream::new(connection.client().await?);
     let mut lines = Vec::new();
     for wanted in [events(settings, size), letters(settings, size)] {
         let name = wanted.name.clone();
-        if find(settings, &context, &name).await?.is_some() {
+        if find_stream(&context, &name).await.map_err(target_failure)?.is_some() {
             lines.push(format!("stream {name} exists and stays as it is; `log check` inspects it"));
             continue;
         }
-        within(settings, context.create_stream(wanted))
-            .await?
+        within(context.create_stream(wanted))
+            .await
+            .map_err(target_failure)?
             .map_err(|error| target_failure(format!("cannot make the stream {name}: {error}")))?;
         lines.push(format!("made the stream {name}"));
     }
-    let bucket = settings.bucket();
-    if find(settings, &context, &format!("KV_{bucket}")).await?.is_some() {
-        lines.push(format!("bucket {bucket} exists and stays as it is; `log check` inspects it"));
-    } else {
-        let wanted = kv::Config {
-            bucket: bucket.clone(),
-            description: "state of event-router".to_owned(),
-            history: 1,
-            max_bytes: BUCKET_BYTES,
-            storage: StorageType::File,
-            num_replicas: size.replicas,
-            ..kv::Config::default()
-        };
-        within(settings, context.create_key_value(wanted))
-            .await?
-            .map_err(|error| target_failure(format!("cannot make the bucket {bucket}: {error}")))?;
-        lines.push(format!("made the bucket {bucket}"));
-    }
+    lines.push(make_bucket(&connection, &settings.bucket(), size.replicas).await.map_err(target_failure)?);
     Ok(lines)
 }
 
@@ -124,7 +105,7 @@ pub(super) async fn inspect(settings: &NatsConfig, connection: &Connection) -> R
     let context = jetstream::new(client.clone());
     let names = [settings.stream.clone(), settings.letters(), format!("KV_{}", settings.bucket())];
     for (n, name) in names.iter().enumerate() {
-        match find(settings, &context, name).await? {
+        match find_stream(&context, name).await.map_err(target_failure)? {
             None => {
                 report.problems.push(format!("{name} does not exist; make it with `event-router log init`"))
             }
@@ -144,39 +125,8 @@ pub(super) async fn inspect(settings: &NatsConfig, connection: &Connection) -> R
     Ok(report)
 }
 
-async fn connect(settings: &NatsConfig) -> Result<(Client, Context), Failure> {
-    let connection = Connection::new(settings.link()).map_err(|error| cannot(settings, &error))?;
-    let client = connection.client().await?;
-    let context = jetstream::new(client.clone());
-    Ok((client, context))
-}
-
 fn cannot(settings: &NatsConfig, error: &TlsError) -> Failure {
     target_failure(format!("{}: {error}", settings.servers.join(", ")))
-}
-
-async fn within<T>(settings: &NatsConfig, work: impl Future<Output = T>) -> Result<T, Failure> {
-    timeout(settings.timeout, work).await.map_err(|_| {
-        target_failure(format!(
-            "JetStream gave no answer within {} ms; the cluster may have no leader, or the user may not use `$JS.API`",
-            settings.timeout.as_millis()
-        ))
-    })
-}
-
-/// The configuration of a stream; `None` if it does not exist.
-async fn find(settings: &NatsConfig, context: &Context, name: &str) -> Result<Option<StreamConfig>, Failure> {
-    use async_nats::jetstream::ErrorCode;
-    use async_nats::jetstream::context::GetStreamErrorKind;
-    match within(settings, context.get_stream(name)).await? {
-        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Ok(None)
-            }
-            _ => Err(target_failure(format!("cannot look at the stream {name}: {error}"))),
-        },
-    }
 }
 
 fn events(settings: &NatsConfig, size: StreamSize) -> StreamConfig {
@@ -222,32 +172,16 @@ fn limited(bytes_max: i64, replicas: usize) -> StreamConfig {
 
 /// The differences between an existing stream and one that loses nothing.
 fn defects(settings: &NatsConfig, config: &StreamConfig, is_events: bool, is_bucket: bool) -> Vec<String> {
-    let mut defects = Vec::new();
+    let mut defects = make::defects(config);
+    if is_bucket {
+        return defects;
+    }
     let name = &config.name;
     let mut expect = |is_right: bool, text: String| {
         if !is_right {
             defects.push(format!("{name} {text}"));
         }
     };
-    expect(
-        config.num_replicas >= REPLICAS_MIN,
-        format!(
-            "has {} replicas, and the loss of a server loses events; use {REPLICAS_MIN}",
-            config.num_replicas
-        ),
-    );
-    expect(config.storage == StorageType::File, "is in memory; it must have file storage".into());
-    expect(config.retention == RetentionPolicy::Limits, "must have the retention `limits`".into());
-    expect(
-        config.discard == DiscardPolicy::New,
-        "drops old messages when it is full; it must have `discard: new`".into(),
-    );
-    expect(config.max_age.is_zero(), "drops old messages; remove its `max_age`".into());
-    expect(!config.sealed, "is sealed and takes no messages".into());
-    expect(!config.no_ack, "acknowledges no messages; remove `no_ack`".into());
-    if is_bucket {
-        return defects;
-    }
     expect(config.max_bytes > 0, "has no limit on its size, and can fill the disk; set `max_bytes`".into());
     expect(config.max_messages <= 0, "has a limit on messages; remove its `max_msgs`".into());
     expect(

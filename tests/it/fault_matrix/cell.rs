@@ -176,6 +176,7 @@ impl Cell {
             store: Store::open(&dir).unwrap(),
             parse_threads: 1,
             spools: true,
+            positions: None,
             supervisor,
         })
         .unwrap();

@@ -1,0 +1,464 @@
+//! The leases of a cluster: which node reads a vCenter, and where the next one goes on.
+//!
+//! ```text
+//!  Keeper, a task for each vCenter ─ acquired ─► position into the store ─► the source reads
+//!     ▲ contents                                                               │
+//!     └── PositionSink ◄── each checkpoint, once it is durable in the store ◄──┘
+//!  fences ─► FencedProcessor: no request begins once a lease has run out
+//! ```
+//!
+//! A node that waits does not log in at the vCenter. A node that was deposed ends, and its service
+//! manager starts it again: so nothing of its time as the owner is left.
+//!
+//! INVARIANT: the position in the bucket is never ahead of that in the store of its owner.
+//! INVARIANT: a source begins with the position in the bucket, whatever the store had before.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::RouterError;
+use crate::cluster::{Bucket, Connection, Fence, Keeper, LeaseEvent};
+use crate::limits::{LEASE_CONTENTS_MAX, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX, LEASE_RENEW_INTERVAL_MAX};
+use crate::pipeline::storage::{PositionSink, StoreHandle};
+use crate::processor::{
+    BatchSlice, Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+    Selector,
+};
+use crate::settings::{Config, SourceConfig, SourceKind};
+use crate::source::{Observed, SourceReport, SourceState};
+use crate::state::{Checkpoint, CheckpointWrite, Storage, Store, Write};
+use crate::supervise::{Part, PartKind, Supervisor};
+use crate::telemetry::metrics as names;
+
+/// The lease of one vCenter, as its source and its keeper see it.
+pub(super) struct SourceLease {
+    source: String,
+    fence: Fence,
+    stage: watch::Sender<LeaseStage>,
+    /// The position for the next write of the record.
+    contents: watch::Sender<Bytes>,
+    /// The last durable position. `None` before this node owns the lease.
+    position: Mutex<Option<Checkpoint>>,
+    /// Turns false when the node gives the lease back, or no longer waits for it.
+    is_wanted: watch::Sender<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum LeaseStage {
+    /// Another node reads, if its name is known.
+    Waiting { owner: Option<String> },
+    /// This node reads.
+    Held,
+}
+
+/// All leases of this node. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Leases(Arc<LeaseTable>);
+
+#[derive(Default)]
+struct LeaseTable {
+    /// `None` for a router that is alone.
+    cluster: Option<Membership>,
+    /// By source. Those of removed sources stay, since a name has one lease in a run.
+    all: RwLock<BTreeMap<String, Arc<SourceLease>>>,
+    /// `None` before the first source starts, and once the router stops: then the store closes.
+    store: Mutex<Option<StoreHandle<Store>>>,
+    /// Turns true when the keepers have to end.
+    ends: watch::Sender<bool>,
+}
+
+/// The place of this node in its cluster.
+struct Membership {
+    bucket: Bucket,
+    node: String,
+    renew_every: Duration,
+}
+
+/// The tasks that keep the leases.
+#[derive(Default)]
+pub(super) struct Keepers(JoinSet<()>);
+
+impl Leases {
+    /// The leases of a router with this configuration; none yet.
+    pub fn of(config: &Config) -> Result<Self, RouterError> {
+        let Some(cluster) = &config.cluster else { return Ok(Leases::default()) };
+        let connection = Connection::new(cluster.link()).map_err(RouterError::Cluster)?;
+        let membership = Membership {
+            bucket: Bucket::new(Arc::new(connection), &cluster.bucket),
+            node: cluster.node_name(),
+            renew_every: config.checkpoint_interval.min(LEASE_RENEW_INTERVAL_MAX),
+        };
+        Ok(Leases(Arc::new(LeaseTable { cluster: Some(membership), ..LeaseTable::default() })))
+    }
+
+    /// The lease of a source that is about to start, with a task that keeps it. `None` without a
+    /// cluster, and for a source that is not read.
+    pub fn of_started(
+        &self,
+        source: &SourceConfig,
+        keepers: &mut Keepers,
+        (store, supervisor): (&StoreHandle<Store>, &Supervisor),
+    ) -> Option<Arc<SourceLease>> {
+        let cluster = self.0.cluster.as_ref().filter(|_| is_leased(source))?;
+        let name = &source.name;
+        let mut all = self.0.all.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = all.get(name) {
+            return Some(Arc::clone(lease));
+        }
+        let keeper = Keeper::new(cluster.bucket.clone(), key(name), &cluster.node, cluster.renew_every);
+        let lease = Arc::new(SourceLease {
+            source: name.clone(),
+            fence: keeper.fence(),
+            stage: watch::Sender::new(LeaseStage::Waiting { owner: None }),
+            contents: watch::Sender::default(),
+            position: Mutex::default(),
+            is_wanted: watch::Sender::new(true),
+        });
+        store.expect(1);
+        lock(&self.0.store).get_or_insert_with(|| store.clone());
+        let task = keep(keeper, Arc::clone(&lease), self.clone(), supervisor.clone());
+        keepers.0.spawn(supervisor.task(Part::new(PartKind::Lease, format!("lease/{name}")), task));
+        all.insert(name.clone(), Arc::clone(&lease));
+        Some(lease)
+    }
+
+    /// The problem of a source that comes back after its lease was given back, in words.
+    pub fn problem(&self, source: &str) -> Option<String> {
+        let is_gone = self.get(source).is_some_and(|lease| !*lease.is_wanted.borrow());
+        is_gone.then(|| format!("source `{source}` was removed before; restart this node to add it again"))
+    }
+
+    /// Gives the lease of a removed source back.
+    pub fn give_back(&self, source: &str) {
+        if let Some(lease) = self.get(source) {
+            lease.give_back();
+        }
+    }
+
+    fn get(&self, source: &str) -> Option<Arc<SourceLease>> {
+        self.0.all.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<SourceLease>> {
+        self.0.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Takes the positions that the store has made durable. `None` without a cluster.
+    pub fn sink(&self) -> Option<PositionSink> {
+        let leases = self.clone();
+        let sink = move |write: &CheckpointWrite| {
+            if let Some(lease) = leases.get(&write.source) {
+                lease.note(write);
+            }
+        };
+        self.0.cluster.as_ref().map(|_| Arc::new(sink) as PositionSink)
+    }
+
+    /// Has a processor begin no request once a lease of this node has run out.
+    pub fn fence(&self, processor: Arc<dyn Processor>) -> Arc<dyn Processor> {
+        match self.0.cluster {
+            None => processor,
+            Some(_) => Arc::new(FencedProcessor { processor, leases: self.clone() }),
+        }
+    }
+
+    /// The source whose lease has run out, if there is one.
+    fn run_out(&self) -> Option<String> {
+        let all = self.0.all.read().unwrap_or_else(PoisonError::into_inner);
+        let mut held = all.values().filter(|lease| lease.is_held());
+        held.find(|lease| !lease.fence.is_open()).map(|lease| lease.source.clone())
+    }
+
+    /// Waits for no lease any more. Those that are held stay until [`Keepers::release`].
+    pub fn stop_waiting(&self) {
+        lock(&self.0.store).take();
+        self.all().iter().filter(|lease| !lease.is_held()).for_each(|lease| lease.give_back());
+    }
+}
+
+impl Keepers {
+    /// Gives all leases back with the last positions, so that other nodes go on at once. A lease
+    /// that cannot be given back in time runs out by itself.
+    pub async fn release(mut self, leases: &Leases) {
+        leases.all().iter().for_each(|lease| lease.give_back());
+        leases.0.ends.send_replace(true);
+        let all = async { while self.0.join_next().await.is_some() {} };
+        if timeout(LEASE_RELEASE_MAX, all).await.is_err() {
+            tracing::warn!("a lease could not be given back; other nodes take over when it has run out");
+        }
+    }
+}
+
+impl SourceLease {
+    fn is_held(&self) -> bool {
+        *self.stage.borrow() == LeaseStage::Held
+    }
+
+    /// Waits until this node reads. Ends now and then to show that it lives; true if it reads.
+    pub async fn wait(&self) -> bool {
+        let mut stage = self.stage.subscribe();
+        let held = stage.wait_for(|stage| *stage == LeaseStage::Held);
+        timeout(LEASE_LOOK_INTERVAL, held).await.is_ok()
+    }
+
+    fn give_back(&self) {
+        self.is_wanted.send_replace(false);
+    }
+
+    /// Takes a durable checkpoint of the source.
+    fn note(&self, write: &CheckpointWrite) {
+        let mut position = lock(&self.position);
+        let before = position.take();
+        let before =
+            before.unwrap_or_else(|| Checkpoint::at(&self.source, write.instance_uuid, write.resume_us));
+        let after = position.insert(before.after(write));
+        match after.to_bytes(LEASE_CONTENTS_MAX) {
+            Some(bytes) => drop(self.contents.send_replace(bytes.into())),
+            None => tracing::warn!(
+                source = %self.source,
+                "too many events are unsettled for the record in the bucket; another node would go on at an older position and repeat events"
+            ),
+        }
+    }
+
+    /// Brings the position of the record into the store. Without one, as at the first start of the
+    /// cluster, the store's own position counts. `done` is told that the source may begin.
+    fn take_over(
+        self: &Arc<Self>,
+        found: Option<Checkpoint>,
+        store: &StoreHandle<Store>,
+        done: oneshot::Sender<()>,
+    ) {
+        let lease = Arc::clone(self);
+        store.with(move |store| {
+            let position = match found {
+                Some(found) => {
+                    store.forget(&lease.source)?;
+                    store.apply(&[Write::Checkpoint(CheckpointWrite::whole(&found))])?;
+                    Some(found)
+                }
+                None => store.load(&lease.source)?,
+            };
+            *lock(&lease.position) = position;
+            // The task has ended if nobody listens.
+            let _ = done.send(());
+            Ok(())
+        });
+    }
+}
+
+/// True for a source that one node reads at a time. Events are pushed to the others.
+fn is_leased(source: &SourceConfig) -> bool {
+    matches!(source.kind, SourceKind::Vcenter(_))
+}
+
+/// The key of a source's record, of characters that every tool for buckets accepts.
+fn key(source: &str) -> String {
+    let mut key = "reader.".to_owned();
+    for byte in source.bytes() {
+        match byte {
+            b'-' | b'_' => key.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => key.push(byte.into()),
+            _ => key.push_str(&format!("={byte:02X}")),
+        }
+    }
+    key
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps one lease until it is given back, and ends with the router.
+async fn keep(keeper: Keeper, lease: Arc<SourceLease>, leases: Leases, supervisor: Supervisor) {
+    let mut ends = leases.0.ends.subscribe();
+    keep_until_given_back(keeper, &lease, &leases, &supervisor).await;
+    // The table lives as long as this task.
+    let _ = ends.wait_for(|ends| *ends).await;
+}
+
+async fn keep_until_given_back(
+    mut keeper: Keeper,
+    lease: &Arc<SourceLease>,
+    leases: &Leases,
+    supervisor: &Supervisor,
+) {
+    let source = &lease.source;
+    let held = metrics::gauge!(names::LEASE_HELD, "source" => source.clone());
+    let takeovers = metrics::counter!(names::LEASE_TAKEOVERS, "source" => source.clone());
+    held.set(0.0);
+    takeovers.absolute(0);
+    let mut contents = lease.contents.subscribe();
+    let mut is_wanted = lease.is_wanted.subscribe();
+    let mut is_given_back = false;
+    // Set while the store takes the position.
+    let mut beginning: Option<oneshot::Receiver<()>> = None;
+    loop {
+        let begun = async {
+            match &mut beginning {
+                Some(done) => done.await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = keeper.next() => match event {
+                LeaseEvent::Acquired(found) => {
+                    let position = match &found[..] {
+                        [] => None,
+                        bytes => match Checkpoint::from_bytes(source, bytes) {
+                            Ok(position) => Some(position),
+                            Err(error) => {
+                                return supervisor.fail(format!(
+                                    "the position of source `{source}` in the bucket cannot be read: {error}"
+                                ));
+                            }
+                        },
+                    };
+                    // The router may be about to end.
+                    if let Some(store) = &*lock(&leases.0.store) {
+                        takeovers.increment(1);
+                        let (done, wait) = oneshot::channel();
+                        lease.take_over(position, store, done);
+                        beginning = Some(wait);
+                    }
+                }
+                LeaseEvent::Kept(_) => {}
+                LeaseEvent::Deposed { by } => {
+                    let by = by.unwrap_or_else(|| "another node".to_owned());
+                    return supervisor.fail(format!(
+                        "{by} has taken over source `{source}`, since this node did not renew its lease in time; this router ends, and waits for its turn after the next start"
+                    ));
+                }
+                LeaseEvent::Released => {
+                    held.set(0.0);
+                    lease.stage.send_replace(LeaseStage::Waiting { owner: None });
+                    return;
+                }
+            },
+            is_begun = begun => {
+                beginning = None;
+                if is_begun && !is_given_back {
+                    held.set(1.0);
+                    tracing::info!(%source, "this node reads the source now");
+                    lease.stage.send_replace(LeaseStage::Held);
+                }
+            }
+            Ok(()) = contents.changed() => keeper.set_contents(contents.borrow_and_update().clone()),
+            Ok(_) = is_wanted.wait_for(|is_wanted| !is_wanted), if !is_given_back => {
+                is_given_back = true;
+                let last = contents.borrow_and_update().clone();
+                if !last.is_empty() {
+                    keeper.set_contents(last);
+                }
+                keeper.want(false);
+                if !keeper.is_owner() {
+                    return;
+                }
+            }
+        }
+        if !keeper.is_owner() {
+            let owner = keeper.owner().map(str::to_owned);
+            let stage = LeaseStage::Waiting { owner };
+            lease.stage.send_if_modified(|before| {
+                *before != stage && {
+                    *before = stage;
+                    true
+                }
+            });
+        }
+    }
+}
+
+/// A source that waits for its lease, or reads.
+pub(super) struct LeasedSource {
+    pub source: Arc<dyn Observed>,
+    pub lease: Arc<SourceLease>,
+}
+
+impl Observed for LeasedSource {
+    fn report(&self) -> SourceReport {
+        match &*self.lease.stage.borrow() {
+            LeaseStage::Held => self.source.report(),
+            LeaseStage::Waiting { owner } => SourceReport {
+                state: SourceState::Standby(owner.clone()),
+                first_attempt_done: true,
+                ..SourceReport::default()
+            },
+        }
+    }
+}
+
+/// A processor that begins no request once a lease has run out, since another node may deliver the
+/// events.
+struct FencedProcessor {
+    processor: Arc<dyn Processor>,
+    leases: Leases,
+}
+
+impl Processor for FencedProcessor {
+    fn request_limits(&self) -> RequestLimits {
+        self.processor.request_limits()
+    }
+
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+        match self.leases.run_out() {
+            None => self.processor.deliver(request),
+            Some(source) => {
+                let reason = format!(
+                    "the lease of source `{source}` has run out, since the bucket does not answer; events wait"
+                );
+                let failure = Failure::new(Blame::Target, reason);
+                Box::pin(std::future::ready(DeliveryOutcome::Failed(failure)))
+            }
+        }
+    }
+
+    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
+        Arc::clone(&self.processor).start(supervisor, name);
+    }
+
+    fn restore(&self, functions: Vec<Arc<str>>) {
+        self.processor.restore(functions);
+    }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        self.processor.ready()
+    }
+
+    fn selector(&self) -> Option<Box<dyn Selector>> {
+        self.processor.selector()
+    }
+
+    fn preview(&self, slice: &BatchSlice, i: usize, function: &str) -> Option<String> {
+        self.processor.preview(slice, i, function)
+    }
+
+    fn reopen(&self) -> bool {
+        self.processor.reopen()
+    }
+
+    fn address(&self, function: &str) -> Option<String> {
+        self.processor.address(function)
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        self.processor.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_plain_characters_and_differ() {
+        assert_eq!(key("vc-1_a"), "reader.vc-1_a");
+        assert_eq!(key("vc1.example=é"), "reader.vc1=2Eexample=3D=C3=A9");
+    }
+}
