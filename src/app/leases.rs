@@ -349,6 +349,8 @@ async fn keep_until_given_back(
                     lease.stage.send_replace(LeaseStage::Held);
                 }
             }
+            // The owner that this node waits for may have changed.
+            () = tokio::time::sleep(LEASE_LOOK_INTERVAL), if !keeper.is_owner() => {}
             Ok(()) = contents.changed() => keeper.set_contents(contents.borrow_and_update().clone()),
             Ok(_) = is_wanted.wait_for(|is_wanted| !is_wanted), if !is_given_back => {
                 is_given_back = true;
