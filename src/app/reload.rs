@@ -3,7 +3,8 @@
 //! ```text
 //!  new configuration ─► plan ─► build changed processors     an error changes nothing
 //!                         │
-//!                         ├─► stop removed and changed sources
+//!                         ├─► stop removed sources, route their last pages
+//!                         ├─► stop changed sources
 //!                         ├─► pipeline: routes, processors    between two pages
 //!                         └─► start new and changed sources
 //! ```

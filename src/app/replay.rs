@@ -2,8 +2,8 @@
 //! one.
 //!
 //! ```text
-//! configuration ─► one source with an end, one processor, its routes, no state ─► Router
-//!                                                            only the destination gets events
+//! configuration ─► one source with an end, one processor, its routes, ephemeral state ─► Router
+//!                         only the destination, and where its dead letters go, get events
 //! ```
 //!
 //! The events have the ids that they always have, and pass the same routes. The position of a

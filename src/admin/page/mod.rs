@@ -18,7 +18,7 @@
 //! into the open screen. Without it, every screen works and is as old as its request.
 //!
 //! INVARIANT: a page loads nothing from elsewhere and has no inline script or style; its
-//! `ScreenContent-Security-Policy` says so.
+//! `Content-Security-Policy` says so.
 
 mod chart;
 mod flow;

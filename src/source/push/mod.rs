@@ -5,7 +5,7 @@
 //!    ▲                               │                          │
 //!    └────────── answer ◄────────────┴─ row number              │
 //!                                                               ▼
-//!                    decode threads ◄── pages ◄── reader ◄── rows in order
+//!                     parse threads ◄── pages ◄── reader ◄── rows in order
 //! ```
 //!
 //! The writer makes the events of many requests durable together: while one group is on its way to

@@ -1,4 +1,4 @@
-//! The reader: reads the rows of the inbox in order, and hands them to the decode threads.
+//! The reader: reads the rows of the inbox in order, and hands them to the parse threads.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
