@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::RouterError;
-use crate::cluster::{Bucket, Connection, Fence, Keeper, LeaseEvent};
+use crate::cluster::{Bucket, Connection, Fence, Keeper, LeaseEvent, source_key};
 use crate::limits::{LEASE_CONTENTS_MAX, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX, LEASE_RENEW_INTERVAL_MAX};
 use crate::pipeline::storage::{PositionSink, StoreHandle};
 use crate::processor::{
@@ -111,7 +111,8 @@ impl Leases {
         if let Some(lease) = all.get(name) {
             return Some(Arc::clone(lease));
         }
-        let keeper = Keeper::new(cluster.bucket.clone(), key(name), &cluster.node, cluster.renew_every);
+        let keeper =
+            Keeper::new(cluster.bucket.clone(), source_key(name), &cluster.node, cluster.renew_every);
         let lease = Arc::new(SourceLease {
             source: name.clone(),
             fence: keeper.fence(),
@@ -256,19 +257,6 @@ impl SourceLease {
 /// True for a source that one node reads at a time. Events are pushed to the others.
 fn is_leased(source: &SourceConfig) -> bool {
     matches!(source.kind, SourceKind::Vcenter(_))
-}
-
-/// The key of a source's record, of characters that every tool for buckets accepts.
-fn key(source: &str) -> String {
-    let mut key = "reader.".to_owned();
-    for byte in source.bytes() {
-        match byte {
-            b'-' | b'_' => key.push(byte.into()),
-            _ if byte.is_ascii_alphanumeric() => key.push(byte.into()),
-            _ => key.push_str(&format!("={byte:02X}")),
-        }
-    }
-    key
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -451,16 +439,5 @@ impl Processor for FencedProcessor {
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
         self.processor.check()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_have_plain_characters_and_differ() {
-        assert_eq!(key("vc-1_a"), "reader.vc-1_a");
-        assert_eq!(key("vc1.example=é"), "reader.vc1=2Eexample=3D=C3=A9");
     }
 }

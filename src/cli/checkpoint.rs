@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::Exit;
-use super::state::{StateArgs, known, shown, spools_json, time};
+use super::state::{Located, StateArgs, known, shown, spools_json, time};
 use super::table::table;
+use crate::cluster::settings::ClusterConfig;
+use crate::cluster::source_key;
 use crate::state::{Checkpoint, Store, StoreError, StoreReader, inbox};
 
 #[derive(Debug, Subcommand)]
@@ -74,16 +76,33 @@ pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<Exit> {
         CheckpointCommand::Forget(args) => &args.state,
         CheckpointCommand::Set(args) => &args.state,
     };
-    let dir = match state.locate()? {
-        Ok(located) => located.dir,
+    let Located { dir, config } = match state.locate()? {
+        Ok(located) => located,
         Err(end) => return Ok(end),
     };
+    let cluster = config.and_then(|config| config.cluster);
     match command {
         CheckpointCommand::Show(args) => show(&dir, args.json)?,
-        CheckpointCommand::Forget(args) => forget(&dir, &args.source)?,
-        CheckpointCommand::Set(args) => set(&dir, args)?,
+        CheckpointCommand::Forget(args) => {
+            forget(&dir, &args.source)?;
+            of_cluster(cluster.as_ref(), &args.source);
+        }
+        CheckpointCommand::Set(args) => {
+            set(&dir, args)?;
+            of_cluster(cluster.as_ref().filter(|_| !args.dry_run), &args.source);
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Says how the position of this node becomes that of its cluster.
+fn of_cluster(cluster: Option<&ClusterConfig>, source: &str) {
+    if let Some(cluster) = cluster {
+        let (bucket, key) = (&cluster.bucket, source_key(source));
+        super::complain(&format!(
+            "event-router: the other nodes go on with the position in the bucket `{bucket}`, and so does this one: stop all nodes, delete the record `{key}` there (`nats kv del {bucket} {key}`), and start this node first"
+        ));
+    }
 }
 
 fn show(dir: &Path, json: bool) -> anyhow::Result<()> {

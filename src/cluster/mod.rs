@@ -21,4 +21,4 @@ pub mod settings;
 pub use self::connection::{Connection, NotConnected};
 pub use self::keeper::{Fence, Keeper, LeaseEvent};
 pub use self::kv::{Bucket, KvError, Slot};
-pub use self::record::{LeaseRecord, RecordError};
+pub use self::record::{LeaseRecord, RecordError, source_key};

@@ -73,6 +73,19 @@ impl LeaseRecord {
     }
 }
 
+/// The key of a source's record, of characters that every tool for buckets accepts.
+pub fn source_key(source: &str) -> String {
+    let mut key = "reader.".to_owned();
+    for byte in source.bytes() {
+        match byte {
+            b'-' | b'_' => key.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => key.push(byte.into()),
+            _ => key.push_str(&format!("={byte:02X}")),
+        }
+    }
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +113,11 @@ mod tests {
         check("{\"version\":1}\n", RecordError::Foreign);
         check("{\"version\":2,\"owners\":[]}\n", RecordError::Version(2));
         check("{\"version\":1,\"owner\":null,\"counter\":1}", RecordError::Foreign);
+    }
+
+    #[test]
+    fn keys_have_plain_characters_and_differ() {
+        assert_eq!(source_key("vc-1_a"), "reader.vc-1_a");
+        assert_eq!(source_key("vc1.example=é"), "reader.vc1=2Eexample=3D=C3=A9");
     }
 }

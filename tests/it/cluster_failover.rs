@@ -206,6 +206,37 @@ fn a_node_that_was_frozen_ends_when_it_wakes() {
 }
 
 #[test]
+fn the_position_in_the_bucket_counts_until_its_record_is_deleted() {
+    let Some(cluster) = Cluster::new(Options { backlog: 200, ..Options::default() }) else { return };
+    let mut node = cluster.node("a");
+    cluster.stack.targets[0].wait_for(200, LIMIT);
+    let stop = |node: &mut Node| assert_eq!(node.router.terminate(LIMIT).code(), Some(0));
+    stop(&mut node);
+    let file = node.folder.path().join("config.yaml");
+    let (code, told) = command(&["checkpoint", "set", "vc", "beginning", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("delete the record `reader.vc`"), "{told}");
+    // The bucket knows that all were delivered.
+    node.router.restart();
+    node.wait_reading();
+    cluster.stack.vcenter.append(50);
+    cluster.stack.targets[0].wait_for(250, LIMIT);
+    assert_eq!(cluster.stack.targets[0].report().total.duplicates, 0);
+    stop(&mut node);
+    // Without its record, the position of the first node that starts counts.
+    let (code, told) = command(&["checkpoint", "set", "vc", "beginning", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    cluster.stack.runtime.block_on(async {
+        let client = async_nats::connect(cluster.server.url()).await.unwrap();
+        let bucket = async_nats::jetstream::new(client).get_key_value("events-state").await.unwrap();
+        bucket.delete("reader.vc").await.unwrap();
+    });
+    node.router.restart();
+    let again = || cluster.stack.targets[0].report().total.duplicates == 250;
+    assert!(wait_until(LIMIT, again), "{:?}", cluster.stack.targets[0].report());
+}
+
+#[test]
 fn deliveries_pause_while_the_bucket_is_away() {
     let Some(mut cluster) = Cluster::new(options()) else { return };
     let mut reading = cluster.node("a");
