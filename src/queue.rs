@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(sender.send(3).await, Err(Disconnected));
     }
 
-    /// Many sources, two decode threads: each thread sees the items of one source in their order.
+    /// Many sources, two parse threads: each thread sees the items of one source in their order.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn items_of_one_source_keep_their_order() {
         const SOURCES: usize = 8;

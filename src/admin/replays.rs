@@ -1,7 +1,7 @@
 //! Replays of a time range that the operator's page starts.
 //!
 //! ```text
-//! page ─► RangeReplays::start ─► process `event-router replay --json` ─► lines ─► RangeReplayJob
+//! page ─► RangeReplays::start ─► process `event-router replay --json` ─► RangeReplayJob
 //! ```
 //!
 //! Each runs as a process of its own, with a session of its own at the vCenter. So it shares no

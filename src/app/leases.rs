@@ -1,10 +1,10 @@
 //! The leases of a cluster: which node reads a vCenter, and where the next one goes on.
 //!
 //! ```text
-//!  Keeper, a task for each vCenter ─ acquired ─► position into the store ─► the source reads
-//!     ▲ contents                                                               │
-//!     └── PositionSink ◄── each checkpoint, once it is durable in the store ◄──┘
-//!  fences ─► FencedProcessor: no request begins once a lease has run out
+//!  Keeper, one for each vCenter ─ acquired ─► position into the store ─► the source reads
+//!     ▲ contents                                                            │
+//!     └── PositionSink ◄── each checkpoint that is durable in the store ◄───┘
+//!  fences ─► around every processor: no request begins once a lease has run out
 //! ```
 //!
 //! A node that waits does not log in at the vCenter. A node that was deposed ends, and its service
@@ -26,10 +26,8 @@ use super::RouterError;
 use crate::cluster::{Bucket, Connection, Fence, Keeper, LeaseEvent, source_key};
 use crate::limits::{LEASE_CONTENTS_MAX, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX, LEASE_RENEW_INTERVAL_MAX};
 use crate::pipeline::storage::{PositionSink, StoreHandle};
-use crate::processor::{
-    BatchSlice, Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
-    Selector,
-};
+use crate::processor::wrapped::{WrappedProcessor, Wrapping};
+use crate::processor::{Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor};
 use crate::settings::{Config, SourceConfig, SourceKind};
 use crate::source::{Observed, SourceReport, SourceState};
 use crate::state::{Checkpoint, CheckpointWrite, Storage, Store, Write};
@@ -165,7 +163,7 @@ impl Leases {
     pub fn fence(&self, processor: Arc<dyn Processor>) -> Arc<dyn Processor> {
         match self.0.cluster {
             None => processor,
-            Some(_) => Arc::new(FencedProcessor { processor, leases: self.clone() }),
+            Some(_) => WrappedProcessor::around(processor, self.clone()),
         }
     }
 
@@ -384,60 +382,18 @@ impl Observed for LeasedSource {
     }
 }
 
-/// A processor that begins no request once a lease has run out, since another node may deliver the
-/// events.
-struct FencedProcessor {
-    processor: Arc<dyn Processor>,
-    leases: Leases,
-}
-
-impl Processor for FencedProcessor {
-    fn request_limits(&self) -> RequestLimits {
-        self.processor.request_limits()
-    }
-
-    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
-        match self.leases.run_out() {
-            None => self.processor.deliver(request),
-            Some(source) => {
-                let reason = format!(
-                    "the lease of source `{source}` has run out, since the bucket does not answer; events wait"
-                );
-                let failure = Failure::new(Blame::Target, reason);
-                Box::pin(std::future::ready(DeliveryOutcome::Failed(failure)))
-            }
-        }
-    }
-
-    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        Arc::clone(&self.processor).start(supervisor, name);
-    }
-
-    fn restore(&self, functions: Vec<Arc<str>>) {
-        self.processor.restore(functions);
-    }
-
-    fn ready(&self) -> BoxFuture<'static, ()> {
-        self.processor.ready()
-    }
-
-    fn selector(&self) -> Option<Box<dyn Selector>> {
-        self.processor.selector()
-    }
-
-    fn preview(&self, slice: &BatchSlice, i: usize, function: &str) -> Option<String> {
-        self.processor.preview(slice, i, function)
-    }
-
-    fn reopen(&self) -> bool {
-        self.processor.reopen()
-    }
-
-    fn address(&self, function: &str) -> Option<String> {
-        self.processor.address(function)
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
-        self.processor.check()
+/// Begins no request once a lease has run out, since another node may deliver the events.
+impl Wrapping for Leases {
+    fn deliver<'a>(
+        &'a self,
+        inner: &'a dyn Processor,
+        request: &'a DeliveryRequest,
+    ) -> BoxFuture<'a, DeliveryOutcome> {
+        let Some(source) = self.run_out() else { return inner.deliver(request) };
+        let reason = format!(
+            "the lease of source `{source}` has run out, since the bucket does not answer; events wait"
+        );
+        let failure = Failure::new(Blame::Target, reason);
+        Box::pin(std::future::ready(DeliveryOutcome::Failed(failure)))
     }
 }

@@ -38,7 +38,8 @@ use crate::pipeline::observe::Observations;
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::pipeline::settings::Settings;
-use crate::processor::counted::{CountedProcessor, Invocations};
+use crate::processor::counted::Invocations;
+use crate::processor::wrapped::WrappedProcessor;
 use crate::processor::{BoxFuture, Processor};
 use crate::settings::{Config, OverflowPolicy, ProcessorConfig, ProcessorKind, SourceConfig, StateLocation};
 use crate::state::{Bounds, EphemeralDir, Store, StoreError, inbox, remove_ephemeral_leftovers};
@@ -315,7 +316,7 @@ impl Processors {
         // Only the admin listener shows the counts.
         let is_counted = config.admin.bind_address.is_some();
         Ok(match is_counted {
-            true => Arc::new(CountedProcessor::new(processor, Arc::clone(invocations))),
+            true => WrappedProcessor::around(processor, Arc::clone(invocations)),
             false => processor,
         })
     }

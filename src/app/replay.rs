@@ -2,8 +2,8 @@
 //! one.
 //!
 //! ```text
-//! configuration ─► one source with an end, one processor, its routes, ephemeral state ─► Router
-//!                         only the destination, and where its dead letters go, get events
+//! configuration ─► one source with an end, one processor, routes, ephemeral state ─► Router
+//!                     only the destination, and where its dead letters go, get events
 //! ```
 //!
 //! The events have the ids that they always have, and pass the same routes. The position of a
@@ -18,12 +18,10 @@ use super::leases::Leases;
 use super::{Processors, Router, RouterError};
 use crate::pipeline::destination::{is_meant, split_name};
 use crate::pipeline::observe::Observations;
-use crate::processor::{
-    BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
-};
+use crate::processor::wrapped::{WrappedProcessor, Wrapping};
+use crate::processor::{BoxFuture, DeliveryOutcome, DeliveryRequest, Processor};
 use crate::settings::{Config, OverflowPolicy, SourceKind, StartAt, StateLocation};
 use crate::source::ReadUntil;
-use crate::supervise::Supervisor;
 use crate::telemetry::metrics::DestinationMetrics;
 
 /// A stretch of a vCenter's history, and the destination that gets it.
@@ -93,7 +91,7 @@ impl RangeReplay {
         let mut processors = Processors::build(&config, &Leases::default())?;
         if request.dry_run {
             for processor in &mut processors.all {
-                *processor = Arc::new(DryRun(Arc::clone(processor)));
+                *processor = WrappedProcessor::around(Arc::clone(processor), DryRun);
             }
         }
         let (reached, read) = watch::channel(false);
@@ -174,34 +172,10 @@ pub fn narrowed(config: &Config, request: &RangeReplayRequest) -> Result<Config,
 }
 
 /// Selects as its processor does, and sends nothing.
-struct DryRun(Arc<dyn Processor>);
+struct DryRun;
 
-impl Processor for DryRun {
-    fn request_limits(&self) -> RequestLimits {
-        self.0.request_limits()
-    }
-
-    fn deliver<'a>(&'a self, _: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+impl Wrapping for DryRun {
+    fn deliver<'a>(&'a self, _: &'a dyn Processor, _: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(std::future::ready(DeliveryOutcome::Delivered))
-    }
-
-    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        Arc::clone(&self.0).start(supervisor, name);
-    }
-
-    fn ready(&self) -> BoxFuture<'static, ()> {
-        self.0.ready()
-    }
-
-    fn selector(&self) -> Option<Box<dyn Selector>> {
-        self.0.selector()
-    }
-
-    fn address(&self, function: &str) -> Option<String> {
-        self.0.address(function)
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
-        self.0.check()
     }
 }

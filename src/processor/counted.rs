@@ -10,10 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustc_hash::FxHashMap;
 
 use crate::limits::STATS_SUBJECTS_MAX;
-use crate::processor::{
-    BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
-};
-use crate::supervise::Supervisor;
+use crate::processor::wrapped::Wrapping;
+use crate::processor::{BoxFuture, DeliveryOutcome, DeliveryRequest, Processor};
 
 /// The entry that counts all subjects after the first [`STATS_SUBJECTS_MAX`].
 pub const OTHERS: &str = "(others)";
@@ -67,61 +65,17 @@ fn tally_of<'t>(tallies: &'t mut FxHashMap<Box<str>, Tally>, subject: &str) -> &
     tallies.get_mut(known).expect("inserted above")
 }
 
-/// A processor whose outcomes are counted.
-pub struct CountedProcessor {
-    processor: Arc<dyn Processor>,
-    invocations: Arc<Invocations>,
-}
-
-impl CountedProcessor {
-    pub fn new(processor: Arc<dyn Processor>, invocations: Arc<Invocations>) -> Self {
-        CountedProcessor { processor, invocations }
-    }
-}
-
-impl Processor for CountedProcessor {
-    fn request_limits(&self) -> RequestLimits {
-        self.processor.request_limits()
-    }
-
-    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+impl Wrapping for Arc<Invocations> {
+    fn deliver<'a>(
+        &'a self,
+        inner: &'a dyn Processor,
+        request: &'a DeliveryRequest,
+    ) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(async move {
-            let outcome = self.processor.deliver(request).await;
-            self.invocations.count(request, &outcome);
+            let outcome = inner.deliver(request).await;
+            self.count(request, &outcome);
             outcome
         })
-    }
-
-    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        Arc::clone(&self.processor).start(supervisor, name);
-    }
-
-    fn restore(&self, functions: Vec<Arc<str>>) {
-        self.processor.restore(functions);
-    }
-
-    fn ready(&self) -> BoxFuture<'static, ()> {
-        self.processor.ready()
-    }
-
-    fn selector(&self) -> Option<Box<dyn Selector>> {
-        self.processor.selector()
-    }
-
-    fn preview(&self, slice: &BatchSlice, i: usize, function: &str) -> Option<String> {
-        self.processor.preview(slice, i, function)
-    }
-
-    fn reopen(&self) -> bool {
-        self.processor.reopen()
-    }
-
-    fn address(&self, function: &str) -> Option<String> {
-        self.processor.address(function)
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
-        self.processor.check()
     }
 }
 
@@ -130,7 +84,7 @@ mod tests {
     use super::*;
     use crate::event::testing::batch;
     use crate::event::{Selection, Span};
-    use crate::processor::{BatchSlice, Blame};
+    use crate::processor::{BatchSlice, Blame, Failure};
 
     /// A request of three events with these subjects.
     fn request(subjects: [&str; 3], attempt: u32) -> DeliveryRequest {

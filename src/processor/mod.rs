@@ -34,6 +34,7 @@ mod selector;
 pub mod settings;
 mod target;
 mod token;
+pub mod wrapped;
 
 use std::future::Future;
 use std::pin::Pin;

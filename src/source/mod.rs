@@ -251,7 +251,7 @@ impl Intake {
         self.budget.take(bytes)
     }
 
-    /// Hands a page to the decode threads; waits while their queue is full.
+    /// Hands a page to the parse threads; waits while their queue is full.
     pub async fn push(&self, page: Page) -> Result<(), Closed> {
         self.pages.send(page).await.map_err(|_| Closed)
     }

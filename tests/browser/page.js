@@ -180,7 +180,7 @@ async function replay(page) {
   await page.getByRole("button", { name: "Replay" }).click();
   await page.locator(".verdict.ok", { hasText: "went to target-0" }).waitFor();
   assert.ok((await page.locator(".verdict.ok").textContent()).startsWith(`${count} events of vc`));
-  // What is wrong is told.
+  // A wrong time is told.
   await form.getByLabel(/From/).fill("yesterday");
   await form.getByRole("button", { name: /Count/ }).click();
   await page.locator(".verdict.critical", { hasText: /write a time such as/ }).waitFor();

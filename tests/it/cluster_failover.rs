@@ -137,7 +137,7 @@ fn another_node_goes_on_when_one_is_killed() {
     let rounds = seed::rounds(ROUNDS);
     let mut took = Vec::new();
     for _ in 0..rounds {
-        // What was delivered at once after the last take-over is in the record by then.
+        // The events that came at once after the last take-over are in the record by then.
         cluster.catch_up();
         cluster.more(random.random_range(200..600));
         // The one that waits has not even logged in.
@@ -251,7 +251,7 @@ fn deliveries_pause_while_the_bucket_is_away() {
     cluster.server.signal("CONT");
     cluster.more(300);
     cluster.complete();
-    // Whoever reads now, both nodes live or have ended on purpose.
+    // Both nodes live, or have ended on purpose.
     for node in [&mut reading, &mut waiting] {
         let told = node.router.stderr().text();
         assert!(node.router.running() || told.contains("has taken over source"), "{}: {told}", node.name);

@@ -1,8 +1,8 @@
 //! The screen of live events: a form that selects them, and the latest of those that pass.
 //!
 //! ```text
-//! GET /tap?…                        the form, and the errors in it
-//! GET /tap?…  text/event-stream     LiveEvents::listen ─► TapHub; at each update: take() ─► list
+//! GET /tap?…                      the form, and the errors in it
+//! GET /tap?…  text/event-stream   LiveEvents::listen ─► TapHub; at each update take() ─► list
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -76,7 +76,7 @@ pub(super) struct LiveEvent {
     /// The text for people in the event's data.
     pub message: String,
     pub destination: Option<String>,
-    /// What became of the request, in words.
+    /// The end of the request, in words.
     pub answer: Option<String>,
     pub is_failure: bool,
     /// The event as indented JSON.

@@ -80,7 +80,7 @@ impl Push {
         is_open && self.verdicts(decoded)
     }
 
-    /// Hands a row to the decode threads. Returns false if they are gone.
+    /// Hands a row to the parse threads. Returns false if they are gone.
     async fn push(
         &self,
         start: &Start,
