@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::RouterError;
-use crate::cluster::{Bucket, Connection, Fence, Keeper, LeaseEvent, source_key};
+use crate::cluster::{Bucket, Fence, Keeper, LeaseEvent, source_key};
 use crate::limits::{LEASE_CONTENTS_MAX, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX, LEASE_RENEW_INTERVAL_MAX};
 use crate::pipeline::storage::{PositionSink, StoreHandle};
 use crate::processor::wrapped::{WrappedProcessor, Wrapping};
@@ -86,7 +86,7 @@ impl Leases {
     /// The leases of a router with this configuration; none yet.
     pub fn of(config: &Config) -> Result<Self, RouterError> {
         let Some(cluster) = &config.cluster else { return Ok(Leases::default()) };
-        let connection = Connection::new(cluster.link()).map_err(RouterError::Cluster)?;
+        let connection = cluster.connection().map_err(RouterError::Cluster)?;
         let membership = Membership {
             bucket: Bucket::new(Arc::new(connection), &cluster.bucket),
             node: cluster.node_name(),

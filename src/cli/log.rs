@@ -4,9 +4,9 @@
 use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, Exit, load};
-use crate::cluster::Connection;
 use crate::cluster::make::{inspect_bucket, make_bucket};
 use crate::cluster::settings::ClusterConfig;
+use crate::limits::NATS_MAKE_WAIT;
 use crate::processor::Failure;
 use crate::processor::nats::settings::NatsConfig;
 use crate::processor::nats::stream::{self, StreamReport, StreamSize};
@@ -64,7 +64,7 @@ pub(super) fn run(command: &LogCommand) -> anyhow::Result<Exit> {
         Err(end) => return Ok(end),
     };
     let settings = match choose(&config, args.processor.as_deref()) {
-        Ok(settings) => settings,
+        Ok(settings) => Some(settings),
         // The only thing to make or inspect is the bucket.
         Err(_) if config.cluster.is_some() && args.processor.is_none() && !has_stream(&config) => None,
         Err(message) => {
@@ -91,11 +91,9 @@ pub(super) fn run(command: &LogCommand) -> anyhow::Result<Exit> {
                 }
             }
             if let Some(cluster) = of_its_own(&config, settings) {
-                let made = runtime.block_on(async {
-                    let connection = Connection::new(cluster.link()).map_err(|error| error.to_string())?;
-                    make_bucket(&connection, &cluster.bucket, replicas).await
-                });
-                say!("{}", made.map_err(anyhow::Error::msg)?)?;
+                let connection = cluster.connection()?;
+                let made = make_bucket(&connection, &cluster.bucket, replicas, NATS_MAKE_WAIT);
+                say!("{}", runtime.block_on(made).map_err(anyhow::Error::msg)?)?;
             }
             Ok(Exit::Done)
         }
@@ -105,13 +103,9 @@ pub(super) fn run(command: &LogCommand) -> anyhow::Result<Exit> {
                 None => StreamReport::default(),
             };
             if let Some(cluster) = of_its_own(&config, settings) {
-                let found = runtime.block_on(async {
-                    let connection = Connection::new(cluster.link()).map_err(|error| error.to_string())?;
-                    inspect_bucket(&connection, &cluster.bucket).await
-                });
-                let (defects, good) = found.map_err(anyhow::Error::msg)?;
-                report.good.extend(Some(good).filter(|_| defects.is_empty()));
-                report.problems.extend(defects);
+                let connection = cluster.connection()?;
+                let found = inspect_bucket(&connection, &cluster.bucket, NATS_MAKE_WAIT);
+                report.add_bucket(runtime.block_on(found).map_err(anyhow::Error::msg)?);
             }
             for (state, lines) in
                 [("ok", &report.good), ("unknown", &report.unknown), ("wrong", &report.problems)]
@@ -142,7 +136,7 @@ fn of_its_own<'a>(config: &'a Config, stream: Option<&NatsConfig>) -> Option<&'a
 }
 
 /// The settings of the processor `name`, or of the only one of its type.
-fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<Option<&'a NatsConfig>, String> {
+fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a NatsConfig, String> {
     let mut all = config.processors.iter().filter_map(|processor| match &processor.kind {
         ProcessorKind::Nats(settings) => Some((processor.name.as_str(), settings)),
         _ => None,
@@ -150,11 +144,11 @@ fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<Option<&'a NatsC
     if let Some(name) = name {
         let found = all.find(|(known, _)| *known == name);
         return found
-            .map(|(_, settings)| Some(settings))
+            .map(|(_, settings)| settings)
             .ok_or_else(|| format!("no processor `{name}` of type `nats` in the configuration"));
     }
     match (all.next(), all.next()) {
-        (Some((_, settings)), None) => Ok(Some(settings)),
+        (Some((_, settings)), None) => Ok(settings),
         (None, _) => Err("no processor of type `nats` in the configuration; add one".into()),
         (Some((one, _)), Some((other, _))) => Err(format!(
             "several processors of type `nats`; choose with `--processor {one}` or `--processor {other}`"

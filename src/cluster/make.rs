@@ -3,26 +3,32 @@
 //!
 //! INVARIANT: only [`make_bucket`] creates anything, and nothing here changes what exists.
 
+use std::time::Duration;
+
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context, ErrorCode, kv};
 use tokio::time::timeout;
 
 use super::Connection;
-use crate::limits::NATS_MAKE_WAIT;
 
 /// Replicas that survive the loss of one server.
 pub const REPLICAS_MIN: usize = 3;
 /// Size of the bucket: a lease and a checkpoint of 1 MiB for each of 64 sources.
 const BUCKET_BYTES: i64 = 64 << 20;
 
-/// Makes a bucket unless it exists. Returns a line for people.
+/// Makes a bucket unless it exists. Returns a line for people. `limit`: the time for each answer.
 ///
 /// # Errors
 /// Returns the reason in words.
-pub async fn make_bucket(connection: &Connection, bucket: &str, replicas: usize) -> Result<String, String> {
+pub async fn make_bucket(
+    connection: &Connection,
+    bucket: &str,
+    replicas: usize,
+    limit: Duration,
+) -> Result<String, String> {
     let context = context(connection).await?;
-    if find_stream(&context, &stream_of(bucket)).await?.is_some() {
+    if find_stream(&context, &stream_of(bucket), limit).await?.is_some() {
         return Ok(format!("bucket {bucket} exists and stays as it is; `log check` inspects it"));
     }
     let wanted = kv::Config {
@@ -34,7 +40,7 @@ pub async fn make_bucket(connection: &Connection, bucket: &str, replicas: usize)
         num_replicas: replicas,
         ..kv::Config::default()
     };
-    within(context.create_key_value(wanted))
+    within(limit, context.create_key_value(wanted))
         .await?
         .map_err(|error| format!("cannot make the bucket {bucket}: {error}"))?;
     Ok(format!("made the bucket {bucket}"))
@@ -44,10 +50,14 @@ pub async fn make_bucket(connection: &Connection, bucket: &str, replicas: usize)
 ///
 /// # Errors
 /// Returns the reason in words if it cannot be inspected.
-pub async fn inspect_bucket(connection: &Connection, bucket: &str) -> Result<(Vec<String>, String), String> {
+pub async fn inspect_bucket(
+    connection: &Connection,
+    bucket: &str,
+    limit: Duration,
+) -> Result<(Vec<String>, String), String> {
     let context = context(connection).await?;
     let name = stream_of(bucket);
-    match find_stream(&context, &name).await? {
+    match find_stream(&context, &name, limit).await? {
         None => {
             Ok((vec![format!("{name} does not exist; make it with `event-router log init`")], String::new()))
         }
@@ -84,8 +94,12 @@ pub fn defects(config: &StreamConfig) -> Vec<String> {
 }
 
 /// The configuration of a stream; `None` if it does not exist.
-pub async fn find_stream(context: &Context, name: &str) -> Result<Option<StreamConfig>, String> {
-    match within(context.get_stream(name)).await? {
+pub async fn find_stream(
+    context: &Context,
+    name: &str,
+    limit: Duration,
+) -> Result<Option<StreamConfig>, String> {
+    match within(limit, context.get_stream(name)).await? {
         Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -97,11 +111,11 @@ pub async fn find_stream(context: &Context, name: &str) -> Result<Option<StreamC
 }
 
 /// Waits for an answer of JetStream.
-pub async fn within<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    timeout(NATS_MAKE_WAIT, work).await.map_err(|_| {
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
+    timeout(limit, work).await.map_err(|_| {
         format!(
-            "JetStream gave no answer within {} s; the cluster may have no leader, or the user may not use `$JS.API`",
-            NATS_MAKE_WAIT.as_secs()
+            "JetStream gave no answer within {} ms; the cluster may have no leader, or the user may not use `$JS.API`",
+            limit.as_millis()
         )
     })
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::Connection;
 use crate::config::declare::*;
 use crate::config::{Secret, SecretError};
 use crate::limits::{KV_ANSWER_MAX, NATS_SERVERS_MAX, NODE_NAME_MAX};
+use crate::net::TlsError;
 use crate::net::settings::{Auth, AuthKeys, ClientTls, is_local};
 
 settings! {
@@ -40,8 +42,7 @@ settings! {
 }
 
 impl ClusterConfig {
-    /// The settings of its connection.
-    pub fn link(&self) -> LinkSettings {
+    fn link(&self) -> LinkSettings {
         LinkSettings {
             servers: self.servers.clone(),
             auth: self.auth.clone(),
@@ -50,6 +51,11 @@ impl ClusterConfig {
             timeout: KV_ANSWER_MAX,
             connect_timeout: KV_ANSWER_MAX,
         }
+    }
+
+    /// A connection to its servers, which connects to nothing yet.
+    pub fn connection(&self) -> Result<Connection, TlsError> {
+        Connection::new(self.link())
     }
 
     /// The name of this node.

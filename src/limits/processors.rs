@@ -38,7 +38,7 @@ pub const NATS_DELIVERY_MAX: Duration = Duration::from_secs(60);
 pub const NATS_PARTITIONS_MAX: u64 = 1_024;
 /// Servers of one cluster in the configuration.
 pub const NATS_SERVERS_MAX: usize = 32;
-/// Time in which JetStream makes or describes a stream.
+/// Time in which JetStream makes or describes the bucket of a cluster.
 pub const NATS_MAKE_WAIT: Duration = Duration::from_secs(10);
 /// Time in which the system account of a server answers to an inspection.
 pub const NATS_SYSTEM_WAIT: Duration = Duration::from_secs(2);

@@ -11,10 +11,9 @@ use uuid::Uuid;
 use super::super::Exit;
 use super::super::table::table;
 use crate::app;
-use crate::cluster::Connection;
 use crate::cluster::make::inspect_bucket;
 use crate::cluster::settings::ClusterConfig;
-use crate::limits::CHECK_LOGOUT_MAX;
+use crate::limits::{CHECK_LOGOUT_MAX, NATS_MAKE_WAIT};
 use crate::pipeline::destination::undecided_name;
 use crate::settings::{Config, OverflowPolicy, ProcessorConfig};
 
@@ -128,8 +127,8 @@ async fn connect(config: &Config, interrupted: watch::Receiver<bool>) -> Vec<Pro
 
 /// Inspects the bucket in which the nodes keep their records.
 async fn bucket(cluster: &ClusterConfig) -> Result<String, String> {
-    let connection = Connection::new(cluster.link()).map_err(|error| error.to_string())?;
-    match inspect_bucket(&connection, &cluster.bucket).await? {
+    let connection = cluster.connection().map_err(|error| error.to_string())?;
+    match inspect_bucket(&connection, &cluster.bucket, NATS_MAKE_WAIT).await? {
         (defects, state) if defects.is_empty() => Ok(state),
         (defects, _) => Err(defects.join("; ")),
     }

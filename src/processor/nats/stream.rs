@@ -13,7 +13,7 @@ use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 
 use super::settings::{NatsConfig, PartitionBy};
 use crate::cluster::Connection;
-use crate::cluster::make::{self, find_stream, make_bucket, within};
+use crate::cluster::make::{self, find_stream, inspect_bucket, make_bucket, within};
 use crate::config::declare::Words;
 use crate::limits::NATS_SYSTEM_WAIT;
 use crate::net::TlsError;
@@ -50,6 +50,14 @@ pub struct StreamReport {
 }
 
 impl StreamReport {
+    /// Adds what [`inspect_bucket`] found.
+    pub fn add_bucket(&mut self, (defects, state): (Vec<String>, String)) {
+        if defects.is_empty() {
+            self.good.push(state);
+        }
+        self.problems.extend(defects);
+    }
+
     pub(super) fn into_answer(self, settings: &NatsConfig) -> Result<String, Failure> {
         if self.problems.is_empty() {
             let all: Vec<_> = self.good.into_iter().chain(self.unknown).collect();
@@ -66,17 +74,18 @@ pub async fn make(settings: &NatsConfig, size: StreamSize) -> Result<Vec<String>
     let mut lines = Vec::new();
     for wanted in [events(settings, size), letters(settings, size)] {
         let name = wanted.name.clone();
-        if find_stream(&context, &name).await.map_err(target_failure)?.is_some() {
+        if find_stream(&context, &name, settings.timeout).await.map_err(target_failure)?.is_some() {
             lines.push(format!("stream {name} exists and stays as it is; `log check` inspects it"));
             continue;
         }
-        within(context.create_stream(wanted))
+        within(settings.timeout, context.create_stream(wanted))
             .await
             .map_err(target_failure)?
             .map_err(|error| target_failure(format!("cannot make the stream {name}: {error}")))?;
         lines.push(format!("made the stream {name}"));
     }
-    lines.push(make_bucket(&connection, &settings.bucket(), size.replicas).await.map_err(target_failure)?);
+    let made = make_bucket(&connection, &settings.bucket(), size.replicas, settings.timeout).await;
+    lines.push(made.map_err(target_failure)?);
     Ok(lines)
 }
 
@@ -103,14 +112,14 @@ pub(super) async fn inspect(settings: &NatsConfig, connection: &Connection) -> R
     sync_interval(&client, &mut report).await;
     // Look at the streams and the bucket.
     let context = jetstream::new(client.clone());
-    let names = [settings.stream.clone(), settings.letters(), format!("KV_{}", settings.bucket())];
+    let names = [settings.stream.clone(), settings.letters()];
     for (n, name) in names.iter().enumerate() {
-        match find_stream(&context, name).await.map_err(target_failure)? {
+        match find_stream(&context, name, settings.timeout).await.map_err(target_failure)? {
             None => {
                 report.problems.push(format!("{name} does not exist; make it with `event-router log init`"))
             }
             Some(config) => {
-                let found = defects(settings, &config, n == 0, n == 2);
+                let found = defects(settings, &config, n == 0);
                 if found.is_empty() {
                     report.good.push(format!("{name} with {} replicas", config.num_replicas));
                 }
@@ -118,6 +127,8 @@ pub(super) async fn inspect(settings: &NatsConfig, connection: &Connection) -> R
             }
         }
     }
+    let bucket = inspect_bucket(connection, &settings.bucket(), settings.timeout).await;
+    report.add_bucket(bucket.map_err(target_failure)?);
     // Try to publish.
     if report.problems.is_empty() {
         may_publish(settings, &client, &mut report).await;
@@ -171,11 +182,8 @@ fn limited(bytes_max: i64, replicas: usize) -> StreamConfig {
 }
 
 /// The differences between an existing stream and one that loses nothing.
-fn defects(settings: &NatsConfig, config: &StreamConfig, is_events: bool, is_bucket: bool) -> Vec<String> {
+fn defects(settings: &NatsConfig, config: &StreamConfig, is_events: bool) -> Vec<String> {
     let mut defects = make::defects(config);
-    if is_bucket {
-        return defects;
-    }
     let name = &config.name;
     let mut expect = |is_right: bool, text: String| {
         if !is_right {
@@ -278,8 +286,8 @@ mod tests {
     #[test]
     fn a_stream_as_it_is_made_has_no_defects() {
         let settings = NatsConfig::new(["nats://nats:4222"]);
-        assert_eq!(defects(&settings, &events(&settings, SIZE), true, false), [""; 0]);
-        assert_eq!(defects(&settings, &letters(&settings, SIZE), false, false), [""; 0]);
+        assert_eq!(defects(&settings, &events(&settings, SIZE), true), [""; 0]);
+        assert_eq!(defects(&settings, &letters(&settings, SIZE), false), [""; 0]);
     }
 
     #[test]
@@ -288,7 +296,7 @@ mod tests {
         let check = |change: &dyn Fn(&mut StreamConfig), part: &str| {
             let mut config = events(&settings, SIZE);
             change(&mut config);
-            let found = defects(&settings, &config, true, false);
+            let found = defects(&settings, &config, true);
             assert!(found.len() == 1 && found[0].contains(part), "{part}: {found:?}");
         };
         check(&|config| config.num_replicas = 1, "has 1 replicas");
