@@ -177,7 +177,7 @@ fn destination_row(destination: &DestinationStatus) -> [String; 8] {
         backlog.events().to_string(),
         if backlog.events() == 0 { "-".to_owned() } else { age(backlog.oldest_s) },
         destination.request_p99_s.map_or_else(|| "-".to_owned(), |p99| format!("{:.0} ms", p99 * 1e3)),
-        destination.dead_letter_events_total.to_string(),
+        destination.dead_letters.to_string(),
     ]
 }
 

@@ -232,7 +232,7 @@ impl DestinationLevel {
         destinations: usize,
     ) -> (u64, u64) {
         let (used, limit) =
-            (usage.bytes_of(destination), usage.limit_of(destination, bytes_max, destinations));
+            (usage.of(destination).bytes, usage.limit_of(destination, bytes_max, destinations));
         self.bytes.set(used as f64);
         self.limit.set(limit as f64);
         (used, limit)

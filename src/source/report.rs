@@ -50,6 +50,8 @@ pub struct SourceReport {
     pub is_held_up: bool,
     /// The lag of reading behind the newest event; `None` if it is unknown.
     pub lag: Option<Duration>,
+    /// Time since the last answer of a source that does not answer any more.
+    pub silence: Option<Duration>,
     /// Metric names and values.
     pub gauges: Vec<(&'static str, f64)>,
     pub counters: Vec<Counter>,

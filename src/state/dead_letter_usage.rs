@@ -1,4 +1,4 @@
-//! The bytes of the dead letters by destination, and the limit of each destination.
+//! The number and bytes of the dead letters by destination, and the limit of each destination.
 //!
 //! All dead letters share one limit. A part of it is a reserve for destinations with few letters.
 //! So the letters of one destination cannot keep another one from writing its own:
@@ -26,10 +26,17 @@ use crate::limits::DEAD_LETTER_RESERVE_PART;
 pub struct DeadLetterUsage {
     /// Bytes of all dead letters.
     pub bytes: u64,
-    /// Bytes of each destination that has dead letters.
-    pub by_destination: BTreeMap<String, u64>,
+    /// The letters of each destination that has some.
+    pub by_destination: BTreeMap<String, HeldLetters>,
     /// Counts the changes, so that a reader knows if there was one.
     pub changes: u64,
+}
+
+/// The dead letters of one destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldLetters {
+    pub letters: u64,
+    pub bytes: u64,
 }
 
 /// The name of a destination for people: `-` for the events that could not be decoded, which have
@@ -39,15 +46,15 @@ pub fn shown_destination(destination: &str) -> &str {
 }
 
 impl DeadLetterUsage {
-    /// Bytes of one destination's letters.
-    pub fn bytes_of(&self, destination: &str) -> u64 {
-        self.by_destination.get(destination).copied().unwrap_or(0)
+    /// The letters of one destination.
+    pub fn of(&self, destination: &str) -> HeldLetters {
+        self.by_destination.get(destination).copied().unwrap_or_default()
     }
 
     /// Bytes that the letters of `destination` may take now. `bytes_max`: the limit of all letters.
     /// `destinations`: number of destinations that share it.
     pub fn limit_of(&self, destination: &str, bytes_max: u64, destinations: usize) -> u64 {
-        let others = self.bytes - self.bytes_of(destination);
+        let others = self.bytes - self.of(destination).bytes;
         let reserve = bytes_max / DEAD_LETTER_RESERVE_PART;
         // One more share, for the events that could not be decoded.
         let share = reserve / (destinations as u64 + 1);
@@ -59,27 +66,37 @@ impl DeadLetterUsage {
     /// its `limit`. A letter of any size fits an empty store, since otherwise it would never fit. A
     /// letter also fits in the place of a larger one.
     pub(super) fn fits(&self, destination: &str, limit: u64, adding: u64, replacing: u64) -> bool {
-        let kept = self.bytes_of(destination) - replacing;
+        let kept = self.of(destination).bytes - replacing;
         adding <= replacing || self.bytes == replacing || kept.saturating_add(adding) <= limit
     }
 
-    pub(super) fn add(&mut self, destination: &str, bytes: u64) {
+    pub(super) fn add(&mut self, destination: &str, held: HeldLetters) {
         self.changes += 1;
-        self.bytes += bytes;
-        match self.by_destination.get_mut(destination) {
-            Some(own) => *own += bytes,
-            None => {
-                self.by_destination.insert(destination.to_owned(), bytes);
-            }
+        self.bytes += held.bytes;
+        let own = match self.by_destination.get_mut(destination) {
+            Some(own) => own,
+            None => self.by_destination.entry(destination.to_owned()).or_default(),
+        };
+        own.letters += held.letters;
+        own.bytes += held.bytes;
+    }
+
+    /// Adds a letter of `bytes`, or puts it in the place of one of `replacing` bytes.
+    pub(super) fn put(&mut self, destination: &str, bytes: u64, replacing: Option<u64>) {
+        self.add(destination, HeldLetters { letters: 1, bytes });
+        if let Some(replaced) = replacing {
+            self.remove(destination, replaced);
         }
     }
 
+    /// Removes a letter of `bytes`.
     pub(super) fn remove(&mut self, destination: &str, bytes: u64) {
         self.changes += 1;
         self.bytes -= bytes;
         if let Some(own) = self.by_destination.get_mut(destination) {
-            *own -= bytes;
-            if *own == 0 {
+            own.letters -= 1;
+            own.bytes -= bytes;
+            if own.letters == 0 {
                 self.by_destination.remove(destination);
             }
         }
@@ -94,7 +111,7 @@ mod tests {
 
     fn usage(of: &[(&str, u64)]) -> DeadLetterUsage {
         let mut usage = DeadLetterUsage::default();
-        of.iter().for_each(|(destination, bytes)| usage.add(destination, *bytes));
+        of.iter().for_each(|(destination, bytes)| usage.put(destination, *bytes, None));
         usage
     }
 
@@ -144,10 +161,10 @@ mod tests {
                 let limit = usage.limit_of(names[at], bytes_max, destinations);
                 prop_assert!(limit >= share);
                 if usage.fits(names[at], limit, bytes, 0) {
-                    usage.add(names[at], bytes);
+                    usage.put(names[at], bytes, None);
                 }
                 prop_assert!(usage.bytes <= bytes_max);
-                prop_assert_eq!(usage.bytes, usage.by_destination.values().sum::<u64>());
+                prop_assert_eq!(usage.bytes, usage.by_destination.values().map(|held| held.bytes).sum::<u64>());
             }
         }
     }

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::dead_letter_usage::HeldLetters;
 use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
 use super::{
@@ -199,16 +200,15 @@ pub(super) fn insert(
         })
         .map_err(sql)?;
     let bytes = size(letter);
-    let replaced = older.map_or(0, |(_, bytes, _)| bytes as u64);
-    if let Some(full) = usage.refuse_dead_letter(bounds, free, write, bytes, replaced) {
+    let replacing = older.map(|(_, bytes, _)| bytes as u64);
+    if let Some(full) = usage.refuse_dead_letter(bounds, free, write, bytes, replacing.unwrap_or(0)) {
         return Ok(WriteOutcome::Full(full));
     }
     if let Some((_, _, first_us)) = older {
         facts.first_us = facts.first_us.min(first_us);
     }
     put(conn, older.map(|(row, ..)| row), &facts, &letter.payload, bytes as i64).map_err(sql)?;
-    usage.dead_letters.add(&facts.destination, bytes);
-    usage.dead_letters.remove(&facts.destination, replaced);
+    usage.dead_letters.put(&facts.destination, bytes, replacing);
     Ok(WriteOutcome::Row(older.map_or_else(|| conn.last_insert_rowid(), |(row, ..)| row)))
 }
 
@@ -261,8 +261,7 @@ pub(super) fn again(
     let bytes = size(&letter);
     put(conn, Some(row), &letter.facts, &letter.payload, bytes as i64)
         .map_err(|cause| StoreError::sql(path, "write a dead letter", cause))?;
-    usage.dead_letters.add(&letter.facts.destination, bytes);
-    usage.dead_letters.remove(&letter.facts.destination, before.bytes);
+    usage.dead_letters.put(&letter.facts.destination, bytes, Some(before.bytes));
     Ok(())
 }
 
@@ -384,13 +383,14 @@ pub(super) fn expired(
     Ok(found)
 }
 
-/// Adds up the sizes of the letters by destination, from an index alone.
+/// Adds up the letters by destination, from an index alone.
 pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<()> {
-    let mut select = conn.prepare("SELECT destination, sum(bytes) FROM dead_letter GROUP BY destination")?;
+    let mut select =
+        conn.prepare("SELECT destination, count(*), sum(bytes) FROM dead_letter GROUP BY destination")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let (destination, bytes) = <(String, i64)>::try_from(row)?;
-        usage.dead_letters.add(&destination, bytes as u64);
+        let (destination, letters, bytes) = <(String, i64, i64)>::try_from(row)?;
+        usage.dead_letters.add(&destination, HeldLetters { letters: letters as u64, bytes: bytes as u64 });
     }
     Ok(())
 }

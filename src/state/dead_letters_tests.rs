@@ -118,10 +118,10 @@ fn the_letters_of_one_destination_leave_room_for_those_of_others() {
     assert_eq!(fill(&mut store, "a") as u64, 6_750 / bytes, "its letters replace themselves");
     let usage = store.dead_letter_usage().clone();
     assert!(usage.bytes <= 9_000 && usage.by_destination.len() == 3, "{usage:?}");
-    assert_eq!(usage.by_destination.values().sum::<u64>(), usage.bytes);
+    assert_eq!(usage.by_destination.values().map(|held| held.bytes).sum::<u64>(), usage.bytes);
     let filter = DeadLetterFilter { destination: Some("a".into()), ..DeadLetterFilter::default() };
     store.remove_dead_letters(&filter).unwrap();
-    assert_eq!(store.dead_letter_usage().bytes_of("a"), 0);
+    assert_eq!(store.dead_letter_usage().of("a"), HeldLetters::default());
     assert!(fill(&mut store, "b") > 10, "the common part is free again");
 }
 
@@ -139,7 +139,10 @@ fn old_letters_are_removed_in_bounded_steps() {
         let letters = store.dead_letters(&DeadLetterFilter::default()).unwrap();
         letters.iter().map(|letter| letter.facts.last_us).collect::<Vec<_>>()
     };
+    let count = |store: &Store| ["a", "b"].map(|name| store.dead_letter_usage().of(name).letters);
+    assert_eq!(count(&store), [3, 2]);
     let removed = store.expire_dead_letters(50, 2).unwrap();
+    assert_eq!(count(&store), [2, 1]);
     assert_eq!(removed, [("a".to_owned(), 1), ("b".to_owned(), 1)].into());
     assert_eq!(left(&store), [40, 30, 50], "the oldest first");
     assert_eq!(store.expire_dead_letters(50, 9).unwrap().values().sum::<u64>(), 2);

@@ -110,7 +110,10 @@ impl MemoryStore {
         for (destination, rows) in &contents.spools {
             rows.iter().for_each(|row| usage.add_row(destination, row.events as u64, row.blob.len() as u64));
         }
-        contents.letters.values().for_each(|at| usage.dead_letters.add(&at.facts.destination, size(at)));
+        contents
+            .letters
+            .values()
+            .for_each(|at| usage.dead_letters.put(&at.facts.destination, size(at), None));
         drop(contents);
         MemoryStore { disk: disk.clone(), bounds, usage, poisoned: false }
     }
@@ -176,8 +179,7 @@ impl DiskContents {
                     letter.facts.reason.clone_from(reason);
                     (letter.facts.status, letter.facts.attempts, letter.facts.last_us) =
                         (*status, *attempts, *last_us);
-                    usage.dead_letters.add(&letter.facts.destination, size(letter));
-                    usage.dead_letters.remove(&letter.facts.destination, before);
+                    usage.dead_letters.put(&letter.facts.destination, size(letter), Some(before));
                 }
             }
             Write::DeadLetterRemove { rows } => {
@@ -235,12 +237,12 @@ impl DiskContents {
             (letter.facts.destination.clone(), letter.facts.source.clone(), letter.facts.id)
         };
         let older = self.letters.iter().find(|(_, older)| key(older) == key(letter)).map(|(row, _)| *row);
-        let replaced = older.map_or(0, |row| size(&self.letters[&row]));
+        let replacing = older.map(|row| size(&self.letters[&row]));
+        let replaced = replacing.unwrap_or(0);
         if let Some(full) = usage.refuse_dead_letter(bounds, free, write, size(letter), replaced) {
             return WriteOutcome::Full(full);
         }
-        usage.dead_letters.add(&letter.facts.destination, size(letter));
-        usage.dead_letters.remove(&letter.facts.destination, replaced);
+        usage.dead_letters.put(&letter.facts.destination, size(letter), replacing);
         let mut letter = letter.clone();
         let row = older.unwrap_or_else(|| {
             self.last_letter += 1;

@@ -188,7 +188,7 @@ impl Usage {
         }
         Some(Full::DeadLetters {
             destination: shown_destination(destination).to_owned(),
-            bytes: self.dead_letters.bytes_of(destination),
+            bytes: self.dead_letters.of(destination).bytes,
             bytes_max: limit,
             all_bytes: self.dead_letters.bytes,
             all_bytes_max: bounds.dead_letter_bytes,

@@ -64,7 +64,7 @@ metrics! {
     SOURCE_COPIES = "event_router_source_copies_dropped_total", Counter, ["source"], "events of a push source that were dropped because an event with their source and id had been accepted before";
     SOURCE_INBOX_EVENTS = "event_router_source_inbox_events", Gauge, ["source"], "events in the inbox of a push source";
     SOURCE_INBOX_BYTES = "event_router_source_inbox_bytes", Gauge, ["source"], "compressed bytes in the inbox of a push source";
-    SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock";
+    SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock; the silence of a vCenter that does not answer is added";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
     LEASE_HELD = "event_router_lease_held", Gauge, ["source"], "1 while this node of a cluster reads the source, 0 while it waits for its turn";
     LEASE_TAKEOVERS = "event_router_lease_takeovers_total", Counter, ["source"], "times that this node began to read the source";

@@ -90,6 +90,7 @@ impl Model {
                 first_attempt_done: report.first_attempt_done,
                 held_up: report.is_held_up,
                 lag_s: report.lag.map(|lag| lag.as_secs_f64()),
+                silence_s: report.silence.map(|silence| silence.as_secs_f64()),
                 events_total: metrics.events.get(),
                 events_per_s: history.latest(name).map_or(0.0, |point| point.events_per_s.into()),
                 unreadable_events_total: metrics.poison.get(),
@@ -115,7 +116,8 @@ impl Model {
             let at = places.get(processor).copied();
             let mut status = of_metrics(name, observed);
             status.address = at.and_then(|at| view.processors[at].address(function));
-            status.dead_letter_bytes = letters.usage.bytes_of(name);
+            let held = letters.usage.of(name);
+            (status.dead_letters, status.dead_letter_bytes) = (held.letters, held.bytes);
             if let Some(latest) = history.latest(name) {
                 status.delivered_per_s = latest.events_per_s.into();
                 let shown = |seconds: f32| (seconds > 0.0).then_some(f64::from(seconds));

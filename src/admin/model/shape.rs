@@ -91,6 +91,8 @@ pub struct SourceStatus {
     pub held_up: bool,
     /// Lag of reading behind the newest event of the source, if it is known.
     pub lag_s: Option<f64>,
+    /// Time since the last answer of a source that does not answer any more.
+    pub silence_s: Option<f64>,
     pub events_total: u64,
     pub events_per_s: f64,
     pub unreadable_events_total: u64,
@@ -140,9 +142,11 @@ pub struct DestinationStatus {
     pub refuses_all: bool,
     pub spooling: bool,
     pub store_full: bool,
-    /// With `ordering: entity`: entities whose events wait behind a refused one.
+    /// Lanes whose first event the target refused. With `ordering: entity` they are entities, whose
+    /// events wait behind that one; otherwise single events, which are sent again beside others.
     pub parked_lanes: u64,
-    /// Bytes of its dead letters in the store.
+    /// Its dead letters in the store, and their bytes.
+    pub dead_letters: u64,
     pub dead_letter_bytes: u64,
     pub last_success: Option<String>,
     /// The latest first.

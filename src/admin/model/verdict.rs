@@ -13,7 +13,9 @@ pub(super) fn of_source(source: &SourceStatus, reason: Option<&str>) -> Verdict 
     let verdict = |urgency, why: String| (urgency, Some(why));
     match (&*source.state, reason) {
         ("failed", reason) => {
-            verdict(Urgency::Critical, format!("it is down: {}", reason.unwrap_or("no reason is known")))
+            let since = source.silence_s.map(|silence| format!("; its last answer was {} ago", age(silence)));
+            let reason = reason.unwrap_or("no reason is known");
+            verdict(Urgency::Critical, format!("it is down: {reason}{}", since.unwrap_or_default()))
         }
         ("standby", Some(node)) => (Urgency::Ok, Some(format!("node {node} reads it"))),
         ("standby", None) => (Urgency::Ok, Some("this node waits for its lease".into())),
@@ -61,16 +63,15 @@ pub(super) fn of_destination(
         let events = events_wait(backlog.events());
         return verdict(
             Urgency::Warning,
-            format!("the target falls behind: {events}, the oldest {} old", age(backlog.oldest_s)),
+            format!("the target falls behind: {events}, the oldest {} old{reason}", age(backlog.oldest_s)),
         );
     }
     if destination.parked_lanes > 0 {
-        let lanes = destination.parked_lanes;
-        let entities = if lanes == 1 { "entity" } else { "entities" };
-        return verdict(
-            Urgency::Warning,
-            format!("events of {lanes} {entities} wait behind a refused one{reason}"),
-        );
+        let refused = match destination.parked_lanes {
+            1 => "1 refused event is sent again".to_owned(),
+            events => format!("{events} refused events are sent again"),
+        };
+        return verdict(Urgency::Warning, format!("{refused}{reason}{waiting}"));
     }
     if is_failing {
         return verdict(Urgency::Warning, format!("the last request failed{reason}{waiting}"));
@@ -78,11 +79,10 @@ pub(super) fn of_destination(
     if destination.spooling {
         return verdict(Urgency::Notice, format!("new events go through the disk{waiting}"));
     }
-    if destination.dead_letter_bytes > 0 {
-        let count = match destination.dead_letter_events_total {
-            0 => "dead letters of a former run".to_owned(),
-            1 => "1 event became a dead letter".to_owned(),
-            events => format!("{events} events became dead letters"),
+    if destination.dead_letters > 0 {
+        let count = match destination.dead_letters {
+            1 => "1 dead letter is in the store".to_owned(),
+            letters => format!("{letters} dead letters are in the store"),
         };
         return verdict(Urgency::Notice, format!("{count}{reason}"));
     }
@@ -122,13 +122,13 @@ mod tests {
             assert_eq!(found, (urgency, why.map(Into::into)), "{state:?}");
         };
         check(&state, false, Urgency::Ok, None);
-        state.dead_letter_bytes = 700;
-        check(&state, false, Urgency::Notice, Some("dead letters of a former run: HTTP 503"));
-        state.dead_letter_events_total = 2;
-        check(&state, false, Urgency::Notice, Some("2 events became dead letters: HTTP 503"));
+        state.dead_letters = 1;
+        check(&state, false, Urgency::Notice, Some("1 dead letter is in the store: HTTP 503"));
+        state.dead_letters = 2;
+        check(&state, false, Urgency::Notice, Some("2 dead letters are in the store: HTTP 503"));
         check(&state, true, Urgency::Warning, Some("the last request failed: HTTP 503"));
         state.backlog = BacklogStatus { memory_events: 1, oldest_s: 720.0, ..BacklogStatus::default() };
-        let late = "the target falls behind: 1 event waits, the oldest 12 min old";
+        let late = "the target falls behind: 1 event waits, the oldest 12 min old: HTTP 503";
         check(&state, true, Urgency::Warning, Some(late));
         state.breaker_open = true;
         let open = "the target takes nothing: HTTP 503; 1 event waits, the oldest 12 min old";
@@ -149,6 +149,9 @@ mod tests {
         };
         check(&source("waiting"), None, Urgency::Ok, None);
         check(&source("failed"), Some("no route"), Urgency::Critical, Some("it is down: no route"));
+        let silent = SourceStatus { silence_s: Some(600.0), ..source("failed") };
+        let since = "it is down: no route; its last answer was 10 min ago";
+        check(&silent, Some("no route"), Urgency::Critical, Some(since));
         check(&source("connecting"), None, Urgency::Notice, Some("it connects for the first time"));
         let again = SourceStatus { first_attempt_done: true, ..source("connecting") };
         check(&again, None, Urgency::Notice, Some("it connects again"));

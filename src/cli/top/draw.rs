@@ -133,7 +133,7 @@ fn draw_destinations(frame: &mut Frame<'_>, area: Rect, state: &TopState, theme:
             Cell::from(waiting.to_string()),
             Cell::from(if waiting == 0 { "-".to_owned() } else { age(one.backlog.oldest_s) }),
             Cell::from(milliseconds(one.request_p99_s)),
-            Cell::from(one.dead_letter_events_total.to_string()),
+            Cell::from(one.dead_letters.to_string()),
         ])
     };
     let rows: Vec<Row<'_>> = state.destinations().iter().map(row).collect();
@@ -275,11 +275,11 @@ fn of_destination(overview: &Overview, name: &str) -> Detail {
             if one.breaker_open { "open" } else { "closed" }
         ),
         format!(
-            "{} events/s, {} delivered, {} retried, {} dead letters",
+            "{} events/s, {} delivered, {} retried, {} dead letters in the store",
             rate(one.delivered_per_s),
             one.delivered_events_total,
             one.retried_events_total,
-            one.dead_letter_events_total
+            one.dead_letters
         ),
         format!(
             "waiting: {} in memory, {} on disk, the oldest {}",

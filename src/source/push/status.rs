@@ -130,6 +130,7 @@ impl Observed for PushStatus {
             first_attempt_done: self.first_attempt_done.load(Relaxed),
             is_held_up: self.is_held_up.load(Relaxed),
             lag: None,
+            silence: None,
             gauges: vec![
                 gauge(names::SOURCE_INBOX_EVENTS, &self.inbox_events),
                 gauge(names::SOURCE_INBOX_BYTES, &self.inbox_bytes),

@@ -5,7 +5,6 @@
 //! page size, and the memory budget. It also remembers each collector of the session, so that none
 //! leaks.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -72,14 +71,14 @@ pub(super) struct Link<A> {
     clock: Clock,
     /// A reading of vCenter's clock, microseconds since 1970 UTC, and the instant that it is for.
     vcenter_clock: Mutex<Option<(Instant, i64)>>,
-    slots: CallSlots,
+    pub(super) slots: CallSlots,
     /// The logins, which outlive a panic: a refused one must not be tried again too soon.
     pub sessions: tokio::sync::Mutex<Sessions>,
     objects: Mutex<Objects>,
     rows: Mutex<RefusedRows>,
     failures: Mutex<FailureLog>,
-    read_timeout: Mutex<ReadTimeout>,
-    page_size: Mutex<PageSize>,
+    pub(super) read_timeout: Mutex<ReadTimeout>,
+    pub(super) page_size: Mutex<PageSize>,
     held_up_lines: Mutex<Paced>,
     undecodable_lines: Mutex<Repeated>,
     /// True if the last failure was logged, so that its end is logged as well.
@@ -201,59 +200,6 @@ impl<A: EventApi> Link<A> {
 
     fn set_fresh(&self, position: EventPosition) {
         *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = position;
-    }
-
-    /// Makes one call within `maxCallsPerSecond` and counts it.
-    pub async fn call<T>(
-        &self,
-        method: Method,
-        call: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
-        self.slots.take().await;
-        let asked = Instant::now();
-        let answer = call.await;
-        self.log_call(method, asked, answer.as_ref().err());
-        self.status.count_call(method, answer.is_err());
-        answer
-    }
-
-    fn log_call(&self, method: Method, asked: Instant, error: Option<&CallError>) {
-        let took_ms = asked.elapsed().as_millis() as u64;
-        tracing::debug!(source = %self.name, method = method.as_str(), took_ms, error = error.map(tracing::field::display), "called vCenter");
-    }
-
-    /// The number of events to ask for in one read: `wanted`, or fewer if the connection cannot
-    /// carry that many.
-    pub fn page_events(&self, wanted: u32) -> u32 {
-        self.page_size().limit(wanted)
-    }
-
-    /// Reads the next page of a collector. The read times out if it is silent for much longer than
-    /// usual for this vCenter.
-    pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
-        let silence_max = self.read_timeout().silence_max(self.settings.timeouts.call);
-        self.slots.take().await;
-        let asked = Instant::now();
-        let answer = self.api.read_next(collector, events, silence_max).await;
-        self.log_call(Method::ReadNextEvents, asked, answer.as_ref().err());
-        self.status.count_call(Method::ReadNextEvents, answer.is_err());
-        match answer {
-            Ok(read) => {
-                self.read_timeout().arrived(read.silence);
-                let bytes = read.page.as_ref().map_or(0, |page| page.bytes.len());
-                self.page_size().arrived(events, bytes, read.transfer);
-                Ok(read.page)
-            }
-            Err(error) => {
-                if error.is_timeout() {
-                    self.read_timeout().timed_out();
-                    self.page_size().timed_out(events);
-                } else if matches!(error, CallError::Lost { .. }) {
-                    self.page_size().broke_off(events, asked.elapsed());
-                }
-                Err(error)
-            }
-        }
     }
 
     /// Waits until the memory budget has room for this many bytes. Called before a read.
@@ -483,14 +429,6 @@ impl<A: EventApi> Link<A> {
 
     pub fn rows(&self) -> std::sync::MutexGuard<'_, RefusedRows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read_timeout(&self) -> std::sync::MutexGuard<'_, ReadTimeout> {
-        self.read_timeout.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn page_size(&self) -> std::sync::MutexGuard<'_, PageSize> {
-        self.page_size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn objects(&self) -> std::sync::MutexGuard<'_, Objects> {

@@ -19,6 +19,7 @@
 
 mod api;
 mod backoff;
+mod calls;
 pub mod client;
 mod cursor;
 mod end;

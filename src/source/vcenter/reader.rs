@@ -251,8 +251,10 @@ impl Reader {
         if link.failures().are_many() {
             tracing::warn!(source = %link.name, %error, failures = READ_FAILURES_TOLD, "reads of vCenter fail again and again");
         }
-        // A lost collector or a single lost answer is common and costs no back-off.
-        if self.failures == 1 && error.fault() != Some(FaultKind::NoPermission) {
+        // A lost collector or a single lost answer is common and costs no back-off. Silence may be
+        // the first sign of a vCenter that hangs, and the next call would also wait for minutes.
+        let is_common = error.fault() != Some(FaultKind::NoPermission) && !error.is_timeout();
+        if self.failures == 1 && is_common {
             tracing::debug!(source = %link.name, %error, "a read failed; going on with a new collector");
             sleep(Duration::from_millis(10)).await;
             return None;

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::limits::SILENCE_USUAL;
 use crate::source::report::{Counter, Observed, SourceReport, SourceState};
 use crate::telemetry::metrics as names;
 
@@ -66,6 +69,8 @@ impl Method {
 pub struct Status {
     state: Mutex<SourceState>,
     first_attempt_done: AtomicBool,
+    /// The time of vCenter's last answer, a fault included; `None` before the first.
+    answered: Mutex<Option<Instant>>,
     /// Number of reads that wait for room in memory, and have done so for `ROOM_WAIT_TOLD`.
     held_up: AtomicUsize,
     /// Calls by [`Method`], failed ones included.
@@ -104,12 +109,17 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the state. Returns true if it has changed.
+    /// Sets the state. Returns true if it has changed. The reason of a failure stays until vCenter
+    /// is read again: another attempt to connect does not replace it.
     pub(super) fn set_state(&self, state: SourceState) -> bool {
-        if !matches!(state, SourceState::Connecting) {
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(state, SourceState::Connecting) {
+            if matches!(*current, SourceState::Failed(_)) {
+                return false;
+            }
+        } else {
             self.first_attempt_done.store(true, Relaxed);
         }
-        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = *current != state;
         *current = state;
         changed
@@ -152,10 +162,29 @@ impl Status {
         }
     }
 
-    /// The lag of reading behind vCenter's latest event; `None` if it is unknown.
+    /// Notes that vCenter has answered.
+    pub(super) fn set_answered(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// The time since vCenter's last answer; `None` before the first.
+    pub(super) fn since_answer(&self) -> Option<Duration> {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.map(|at| at.elapsed())
+    }
+
+    /// The time since vCenter's last answer, if that is longer than usual.
+    pub fn silence(&self) -> Option<Duration> {
+        let silence = self.since_answer()?;
+        (silence > SILENCE_USUAL && self.state() != SourceState::Stopped).then_some(silence)
+    }
+
+    /// The lag of reading behind vCenter's latest event; `None` if it is unknown. A vCenter that
+    /// does not answer may have had an event since its last answer, so its silence is added.
     pub fn lag(&self) -> Option<Duration> {
         let (latest, newest) = (self.latest_us.load(Relaxed), self.newest_us.load(Relaxed));
-        (latest > 0 && newest > 0).then(|| Duration::from_micros(u64::try_from(latest - newest).unwrap_or(0)))
+        let known = Duration::from_micros(u64::try_from(latest - newest).unwrap_or(0));
+        (latest > 0 && newest > 0).then(|| known + self.silence().unwrap_or_default())
     }
 }
 
@@ -180,6 +209,7 @@ impl Observed for Status {
             first_attempt_done: self.first_attempt_done(),
             is_held_up: self.is_held_up(),
             lag: self.lag(),
+            silence: self.silence(),
             gauges: vec![(names::SOURCE_CLOCK_OFFSET, self.clock_offset_us.load(Relaxed) as f64 / 1e6)],
             counters,
         }
@@ -205,6 +235,23 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_silence_of_a_vcenter_counts_as_lag() {
+        let status = Status::default();
+        assert_eq!(status.silence(), None, "before the first answer");
+        status.newest_us.store(5_000_000, Relaxed);
+        status.latest_us.store(8_000_000, Relaxed);
+        status.set_answered();
+        tokio::time::advance(SILENCE_USUAL).await;
+        assert_eq!((status.silence(), status.lag()), (None, Some(Duration::from_secs(3))));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let silence = SILENCE_USUAL + Duration::from_secs(60);
+        assert_eq!(status.silence(), Some(silence));
+        assert_eq!(status.lag(), Some(silence + Duration::from_secs(3)));
+        status.set_answered();
+        assert_eq!(status.lag(), Some(Duration::from_secs(3)));
+    }
+
     #[test]
     fn lag_is_known_only_when_both_ends_are() {
         let status = Status::default();
@@ -218,5 +265,8 @@ mod tests {
         assert!(!status.first_attempt_done());
         assert!(!status.set_state(SourceState::Connecting) && status.set_state(SourceState::Waiting));
         assert!(status.first_attempt_done());
+        assert!(status.set_state(SourceState::Failed("refused".into())));
+        assert!(!status.set_state(SourceState::Connecting), "the reason stays");
+        assert!(status.set_state(SourceState::Reading) && status.set_state(SourceState::Connecting));
     }
 }

@@ -59,3 +59,29 @@ async fn failed_reads_do_not_flood_the_vcenter_with_calls() {
         run.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_vcenter_that_hangs_is_down_within_40_s_and_stays_so() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), settings());
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    sleep(MINUTE).await;
+    assert_eq!(run.status.silence(), None);
+    fake.world().frozen = true;
+    sleep(Duration::from_secs(40)).await;
+    for second in 40..1_200 {
+        let state = run.status.state();
+        assert!(
+            matches!(&state, SourceState::Failed(why) if why.contains("not answered") || why.contains("silent")),
+            "{second} s: {state:?}"
+        );
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(run.status.lag().unwrap() >= Duration::from_secs(1_100), "{:?}", run.status.lag());
+    fake.world().frozen = false;
+    fake.world().append();
+    run.caught_up(2 * MINUTE).await;
+    assert_eq!(run.status.silence(), None);
+    run.stop().await;
+}

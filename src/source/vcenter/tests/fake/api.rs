@@ -187,12 +187,15 @@ impl EventApi for Fake {
                     latest.map(|(_, event)| EventPosition { key: event.key, created_us: event.created_us });
                 let now =
                     event.map_or("none".to_string(), |event| format!("{}@{}", event.key, event.created_us));
-                if now != version && (version.is_empty() || !world.wakes_blind) {
+                if !world.frozen && now != version && (version.is_empty() || !world.wakes_blind) {
                     return Ok(Some(Update { version: now, latest: event }));
                 }
             }
             if Instant::now() >= deadline {
-                return Ok(None);
+                return match self.world().frozen {
+                    true => Err(CallError::Timeout { method: "WaitForUpdatesEx", after: max_wait }),
+                    false => Ok(None),
+                };
             }
             sleep(Duration::from_millis(10)).await;
         }

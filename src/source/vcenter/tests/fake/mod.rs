@@ -117,6 +117,8 @@ pub struct World {
     pub refusals_move: bool,
     /// True if no connection can be opened.
     pub away: bool,
+    /// True if connections stay open and no call is answered, as of a stopped virtual machine.
+    pub frozen: bool,
     /// The reads that a proxy answers with 503.
     pub sick: Sick,
     /// The bandwidth of the link for pages.
@@ -169,6 +171,7 @@ impl Fake {
             refuses: false,
             refusals_move: false,
             away: false,
+            frozen: false,
             sick: Sick::Never,
             link_bytes_per_second: None,
             link_breaks_after: Duration::MAX,
@@ -193,9 +196,10 @@ impl Fake {
         sleep(latency).await;
         let mut world = self.world();
         *world.calls.entry(method).or_default() += 1;
-        let mishap = match world.away {
-            true => Some(Mishap::NoConnection),
-            false => world.mishaps.get_mut(method).and_then(VecDeque::pop_front),
+        let mishap = match (world.away, world.frozen) {
+            (true, _) => Some(Mishap::NoConnection),
+            (false, true) => Some(Mishap::TimesOut),
+            (false, false) => world.mishaps.get_mut(method).and_then(VecDeque::pop_front),
         };
         world.leaky |= mishap.is_some() && method != "ReadNextEvents";
         mishap
@@ -211,6 +215,10 @@ impl Fake {
             None => act(&mut self.world()),
             Some(Mishap::NoConnection) => Err(no_connection()),
             Some(Mishap::Fault(kind)) => Err(fault(method, kind)),
+            Some(Mishap::TimesOut) if self.world().frozen => {
+                sleep(Duration::from_secs(60)).await;
+                Err(CallError::Timeout { method, after: Duration::from_secs(60) })
+            }
             Some(mishap) => {
                 let done = act(&mut self.world());
                 if mishap == Mishap::TimesOut {
