@@ -6,6 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::control::ControlAnswer;
 use super::model::Model;
+use crate::cloudevents::{SEVERITIES_UNREAD, asks_for_severity};
 use crate::limits::TAP_COUNTS_INTERVAL;
 use crate::pipeline::destination::split_name;
 use crate::pipeline::observe::tap::{Tap, TapFilter};
@@ -67,6 +68,9 @@ pub(super) fn listen(filter: TapFilter, model: &Model) -> Result<Tap, String> {
     {
         let names = view.config.processors.iter().map(|one| &*one.name).collect();
         return Err(format!("no destination `{to}`; there are the processors: {}", known(names)));
+    }
+    if filter.pattern.as_ref().is_some_and(asks_for_severity) && !view.config.wants_severities() {
+        return Err(SEVERITIES_UNREAD.to_owned());
     }
     view.observations.tap().listen(filter).map_err(|refusal| refusal.to_string())
 }

@@ -62,9 +62,9 @@ pub struct EmitArgs {
     /// Name of the source that it seems to come from; by default the first one
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Time in seconds that processors may take to read their functions or rules
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: u64,
+    /// Time that processors may take to read their functions or rules
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::duration)]
+    timeout: Duration,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -92,7 +92,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<Exit> {
     config.log.level = crate::settings::LogLevel::Warn;
     log::install(&args.log.over(&config.log));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
-    let limit = Duration::from_secs(args.timeout);
+    let limit = args.timeout;
     let (batch, deliveries) = runtime.block_on(emit(&config, &sample, source, limit))?;
     let record = &batch.records[0];
     say!("{} {}", batch.text(record.subject), record.id)?;

@@ -47,6 +47,7 @@ mod top;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -207,6 +208,13 @@ enum Exit {
     Usage = 2,
     Unsettled = 3,
     Attention = 4,
+}
+
+/// Parses a duration argument: `40s`, `1m30s`, or a number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = || text.parse().ok().map(Duration::from_secs);
+    let parsed = crate::config::scalar::duration(text).or_else(seconds);
+    parsed.ok_or_else(|| "it must be a duration, such as `40s` or `5m`".to_owned())
 }
 
 /// Parses the arguments of the process and runs the command.

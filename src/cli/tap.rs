@@ -54,9 +54,9 @@ pub struct TapArgs {
     /// End after this number of events
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// End after this time
-    #[arg(long = "for", value_name = "SECONDS")]
-    duration: Option<u64>,
+    /// End after this time, such as `40s` or `5m`
+    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
+    duration: Option<Duration>,
     /// Form of the output
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     output: TapOutput,
@@ -88,7 +88,7 @@ pub(super) fn run(args: &TapArgs) -> anyhow::Result<Exit> {
     let client = ControlClient::connect(&located.dir)?
         .with_context(|| format!("no router runs on the data directory {}", located.dir.display()))?;
     let ended = Arc::<AtomicBool>::default();
-    let runtime = ending(client.stopper()?, args.duration.map(Duration::from_secs), Arc::clone(&ended))?;
+    let runtime = ending(client.stopper()?, args.duration, Arc::clone(&ended))?;
     let mut screen = TapScreen {
         args,
         out: Stdout::default(),

@@ -12,5 +12,5 @@ pub mod topic;
 pub use crate::cloudevents::settings::EnvelopeOptions;
 pub use crate::event::{class_of, type_of};
 pub use envelope::{Envelope, EnvelopeError, size_estimate};
-pub use pattern::{PatternScratch, asks_for_severity, pattern_event};
+pub use pattern::{PatternScratch, SEVERITIES_UNREAD, asks_for_severity, pattern_event};
 pub use text::is_encoded_in_headers;

@@ -10,6 +10,9 @@ use crate::event::{Batch, Extension, ExtensionKind, severity};
 /// also if no processor sends them.
 const SEVERITY_ATTRIBUTES: [&str; 3] = ["severitytext", "severitynumber", "category"];
 
+/// The advice for a pattern on the severity while the router does not read severities.
+pub const SEVERITIES_UNREAD: &str = "the pattern asks for the severity, which is unknown: the router reads the severities of a vCenter only if a route or the extension `severity` of a processor uses them";
+
 /// Returns true if a pattern refers to the severity of an event.
 pub fn asks_for_severity(pattern: &Value) -> bool {
     let Some(members) = pattern.as_object() else { return false };

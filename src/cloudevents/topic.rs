@@ -11,6 +11,8 @@
 //! ExtendedEvent, eventTypeId …        …                     extended
 //! ```
 //!
+//! An event of a push source is named by its subject or, if it has none, by its CloudEvents type.
+//!
 //! A topic can also be a severity, `severity:error`, see [`SEVERITY_TOPICS`].
 //!
 //! A `*` in a topic stands for any run of characters, including dots and the empty run: `Vm*`,
@@ -20,7 +22,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::event::Category;
+use crate::event::{Batch, Category, Record};
 use vsphere::schema;
 
 /// The topics that select events by severity, in the order of [`crate::event::Severity::WORDS`].
@@ -50,15 +52,24 @@ pub fn dotted(class: &str) -> String {
     dotted
 }
 
-/// The names by which topics select an event of this kind: its subject and its older name, which is
-/// empty for the class `Event`.
-pub fn names(category: Category, subject: &str) -> [String; 2] {
+/// The first name of an event: its subject. An event of a push source without a subject has its
+/// CloudEvents type instead.
+pub fn first_name<'b>(batch: &'b Batch, record: &Record) -> &'b str {
+    match (batch.text(record.subject), batch.attributes(record)) {
+        ("", Some(own)) => own.kind,
+        (subject, _) => subject,
+    }
+}
+
+/// The names by which topics select an event of this kind: its [`first_name`] and its older
+/// name, which is empty for the class `Event`.
+pub fn names(category: Category, first: &str) -> [String; 2] {
     let older = match category {
-        Category::Event => dotted(subject),
+        Category::Event => dotted(first),
         Category::EventEx => dotted("EventEx"),
         Category::ExtendedEvent => dotted("ExtendedEvent"),
     };
-    [subject.to_owned(), older]
+    [first.to_owned(), older]
 }
 
 /// One entry of a `topic` annotation.

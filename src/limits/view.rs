@@ -25,6 +25,8 @@ pub const RECENT_EVENTS_MAX: usize = 256;
 pub const RECENT_BYTES_MAX: usize = 1 << 20;
 /// Events that one page may add to the recent ones.
 pub const RECENT_EVENTS_OF_PAGE_MAX: usize = 8;
+/// Recent events that a quiet source keeps while busy ones have more: with 32 sources, all of them.
+pub const RECENT_EVENTS_OF_SOURCE: usize = 8;
 /// Time between two pages that add to the recent events. At 8 events each, a busy router renders 32
 /// of them a second.
 pub const RECENT_INTERVAL: Duration = Duration::from_millis(250);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cloudevents::{SEVERITIES_UNREAD, asks_for_severity};
 use eventpattern::{Event, ExtensionValue, PatternSet, Root};
 use serde::Serialize;
 use serde_json::Value;
@@ -27,16 +28,23 @@ pub(super) struct MatchedEvent {
     event: String,
 }
 
-/// Tries a pattern.
+/// Tries a pattern. `reads_severities`: the router knows the severities of events.
 ///
 /// # Errors
 /// Returns the first error of the pattern, in words.
-pub(super) fn try_pattern(text: &str, events: &[RecentEventStatus]) -> Result<Tried, String> {
+pub(super) fn try_pattern(
+    text: &str,
+    events: &[RecentEventStatus],
+    reads_severities: bool,
+) -> Result<Tried, String> {
     let shown = |error: &dyn std::fmt::Display| outside::display(error, REASON_BYTES_MAX);
     let pattern: Value =
         serde_json::from_str(text).map_err(|error| format!("this is no JSON: {}", shown(&error)))?;
     let set = PatternSet::compile(Root::CloudEvent, &[(0, pattern.clone())])
         .map_err(|errors| errors.first().map_or_else(|| "no pattern".to_owned(), |error| shown(error)))?;
+    if asks_for_severity(&pattern) && !reads_severities {
+        return Err(SEVERITIES_UNREAD.to_owned());
+    }
     let mut matcher = Arc::new(set).matcher();
     let mut tried = Tried::default();
     let mut found = Vec::new();
@@ -119,7 +127,7 @@ mod tests {
     fn a_pattern_is_tried_on_attributes_extensions_and_data() {
         let events = [recent("VmPoweredOnEvent"), recent("VmPoweredOffEvent")];
         let check = |pattern: Value, expected: usize| {
-            let tried = try_pattern(&pattern.to_string(), &events).expect("a pattern");
+            let tried = try_pattern(&pattern.to_string(), &events, false).expect("a pattern");
             assert_eq!(tried.matched.len(), expected, "{pattern}: {tried:?}");
             assert_eq!(tried.reasons.is_empty(), expected > 0, "{pattern}: {tried:?}");
         };
@@ -131,7 +139,10 @@ mod tests {
 
     #[test]
     fn an_error_is_told_in_words() {
-        assert!(try_pattern("{", &[]).unwrap_err().contains("no JSON"));
-        assert!(!try_pattern(r#"{"subject": "text"}"#, &[]).unwrap_err().is_empty());
+        let severity = r#"{"category": ["error"]}"#;
+        assert!(try_pattern(severity, &[], false).unwrap_err().contains("severity"));
+        assert!(try_pattern(severity, &[], true).is_ok());
+        assert!(try_pattern("{", &[], true).unwrap_err().contains("no JSON"));
+        assert!(!try_pattern(r#"{"subject": "text"}"#, &[], true).unwrap_err().is_empty());
     }
 }

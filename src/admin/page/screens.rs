@@ -161,7 +161,8 @@ impl OperatorPage {
             .collect();
         let recent = if rights.events { model.recent_events(wanted, RECENT_EVENTS_MAX) } else { Vec::new() };
         let is_tried = rights.events && !pattern.is_empty();
-        let (tried, error) = match is_tried.then(|| try_pattern(pattern, &recent)) {
+        let reads = model.view().config.wants_severities();
+        let (tried, error) = match is_tried.then(|| try_pattern(pattern, &recent, reads)) {
             None => (Tried::default(), None),
             Some(Ok(tried)) => (tried, None),
             Some(Err(error)) => (Tried::default(), Some(error)),

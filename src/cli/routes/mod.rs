@@ -25,6 +25,7 @@ use super::table::table;
 use super::{ConfigArgs, Exit};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app;
+use crate::cloudevents::topic;
 use crate::event::{Severity, severity};
 use crate::limits::TESTED_BYTES_MAX;
 use crate::outside;
@@ -63,7 +64,7 @@ pub struct RoutesTestArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
-    /// Test the last events that the running router keeps, up to 256
+    /// Test recent events that the running router keeps: a sample of up to 256 over all sources
     #[arg(long, value_name = "EVENTS", conflicts_with_all = ["file", "kind"])]
     last: Option<usize>,
     /// The data directory of the running router, if it is not that of the configuration
@@ -85,9 +86,9 @@ pub struct RoutesTestArgs {
     /// Also read the functions of gateways and the rules of event buses
     #[arg(long)]
     connect: bool,
-    /// Time in seconds that processors may take to read their functions or rules
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: u64,
+    /// Time that processors may take to read their functions or rules
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::duration)]
+    timeout: Duration,
     /// Succeed only if this destination gets every event. A function may be named without its
     /// namespace
     #[arg(long, value_name = "DESTINATION")]
@@ -134,8 +135,7 @@ pub(super) fn run(command: &RoutesCommand) -> anyhow::Result<Exit> {
     let supervisor = Supervisor::default();
     let connected = args.connect.then(|| {
         log::install(&settings_of_warnings(&config));
-        let processors =
-            runtime.block_on(started(&config, &supervisor, Duration::from_secs(args.timeout)))?;
+        let processors = runtime.block_on(started(&config, &supervisor, args.timeout))?;
         route_of(&config, &processors, &mut Destinations::default())
     });
     let mut decider = Decider { config: &config, routes: &routes, connected: connected.transpose()? };
@@ -242,10 +242,16 @@ fn learn(event: &GivenEvent, asked: Option<SeverityArg>) {
     severity::learn(batch.source.instance_uuid, types.into_iter().collect());
 }
 
+/// The CloudEvents id: that of the sender for an event of a push source.
+fn delivered_id(event: &GivenEvent) -> String {
+    let record = &event.batch.records[0];
+    event.batch.attributes(record).map_or_else(|| record.id.to_string(), |own| own.id.to_owned())
+}
+
 fn as_json(event: &GivenEvent, verdicts: &[DestinationVerdict]) -> serde_json::Value {
     let (batch, record) = (&event.batch, &event.batch.records[0]);
     json!({
-        "id": record.id,
+        "id": delivered_id(event),
         "subject": batch.text(record.subject),
         "source": batch.source.name,
         "destinations": verdicts,
@@ -254,9 +260,14 @@ fn as_json(event: &GivenEvent, verdicts: &[DestinationVerdict]) -> serde_json::V
 
 fn as_text(event: &GivenEvent, verdicts: &[DestinationVerdict], is_first: bool) -> String {
     let (batch, record) = (&event.batch, &event.batch.records[0]);
+    let subject = topic::first_name(batch, record);
     let gap = if is_first { "" } else { "\n" };
-    let head =
-        format!("{} {} from {}", outside::cell(batch.text(record.subject)), record.id, batch.source.name);
+    let head = format!(
+        "{} {} from {}",
+        outside::cell(subject),
+        outside::cell(&delivered_id(event)),
+        batch.source.name
+    );
     let rows: Vec<_> = verdicts.iter().flat_map(DestinationVerdict::rows).collect();
     format!("{gap}{head}\n{}", table(["DESTINATION", "GETS IT", "ROUTE", "REASON"], &rows))
 }

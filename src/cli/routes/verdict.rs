@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::event::Batch;
+use crate::cloudevents::asks_for_severity;
+use crate::event::severity::{Severity, TypeSeverities};
+use crate::event::{Batch, severity};
 use crate::limits::EXPLANATION_BYTES_MAX;
 use crate::outside;
 use crate::pipeline::destination::{is_named, name_of};
@@ -14,8 +16,9 @@ use crate::settings::Config;
 #[derive(Debug, Serialize)]
 pub struct RouteVerdict {
     pub route: String,
-    pub takes: bool,
-    /// The reason why it does not take the event.
+    /// `None` if it asks for the severity of the event, which is unknown.
+    pub takes: Option<bool>,
+    /// The reason why it does not take the event, or why that is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -24,7 +27,7 @@ pub struct RouteVerdict {
 #[derive(Debug, Serialize)]
 pub struct DestinationVerdict {
     pub destination: String,
-    /// `None` if its functions or rules decide, and are not known.
+    /// `None` if that is unknown: its functions or rules decide, or the severity does.
     pub takes: Option<bool>,
     /// The routes that name its processor.
     pub routes: Vec<RouteVerdict>,
@@ -50,7 +53,7 @@ impl DestinationVerdict {
             [self.destination.clone(), takes.to_owned(), route.to_owned(), reason.to_owned()]
         };
         let taking: Vec<&str> =
-            self.routes.iter().filter(|route| route.takes).map(|route| &*route.route).collect();
+            self.routes.iter().filter(|route| route.takes == Some(true)).map(|route| &*route.route).collect();
         if !taking.is_empty() || self.routes.is_empty() {
             return vec![row(&taking.join(", "), self.reason.as_deref().unwrap_or_default())];
         }
@@ -67,6 +70,23 @@ pub struct Decider<'c> {
     pub connected: Option<Route>,
 }
 
+/// Returns true if `route` decides by the severity of event `i`, and that is unknown.
+fn depends_on_severity(route: &RouteSettings, batch: &Batch, i: usize) -> bool {
+    let (instance, record) = (batch.source.instance_uuid, &batch.records[i]);
+    let asks = route.pattern.as_ref().is_some_and(asks_for_severity);
+    if !asks || batch.attributes(record).is_some() || severity::known(instance).of(batch, record).is_some() {
+        return false;
+    }
+    let subject = batch.text(record.subject);
+    let takes_unknown = route.refusal(batch, i).is_none();
+    let differs = Severity::WORDS.iter().any(|word| {
+        severity::learn(instance, [(subject, *word)].into_iter().collect());
+        route.refusal(batch, i).is_none() != takes_unknown
+    });
+    severity::learn(instance, TypeSeverities::default());
+    differs
+}
+
 impl Decider<'_> {
     /// The decision about event `i` of `batch` for each destination, in the order of the
     /// processors.
@@ -79,12 +99,13 @@ impl Decider<'_> {
         let naming = self.routes.iter().filter(|route| route.processors.contains(&at));
         let routes = || -> Vec<RouteVerdict> {
             let verdict = |route: &RouteSettings| {
-                let reason = route.refusal(batch, i);
-                RouteVerdict {
-                    route: route.name.clone(),
-                    takes: reason.is_none(),
-                    reason: reason.map(|reason| outside::display(reason, EXPLANATION_BYTES_MAX)),
-                }
+                let refusal = route.refusal(batch, i);
+                let takes = Some(refusal.is_none()).filter(|_| !depends_on_severity(route, batch, i));
+                let reason = match takes {
+                    Some(_) => refusal.map(|reason| outside::display(reason, EXPLANATION_BYTES_MAX)),
+                    None => Some("it asks for the severity of the event; name that with `--severity`".into()),
+                };
+                RouteVerdict { route: route.name.clone(), takes, reason }
             };
             naming.clone().map(verdict).collect()
         };
@@ -97,7 +118,11 @@ impl Decider<'_> {
         if naming.clone().next().is_none() {
             return vec![verdict("", Some(false), Some("no route sends events to it".to_owned()))];
         }
-        let is_offered = routes().iter().any(|route| route.takes);
+        let offers: Vec<Option<bool>> = routes().iter().map(|route| route.takes).collect();
+        let is_offered = offers.contains(&Some(true));
+        if !is_offered && offers.contains(&None) {
+            return vec![verdict("", None, None)];
+        }
         if !is_offered || !processor.kind.settings().selects() {
             return vec![verdict("", Some(is_offered), None)];
         }

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::cloudevents::settings::Extensions;
 use crate::cloudevents::{Envelope, EnvelopeOptions};
 use crate::event::{Batch, type_of};
 use crate::limits::{
     EVENT_TYPES_MAX, HOUR_PARTS, RECENT_BYTES_MAX, RECENT_EVENTS_MAX, RECENT_EVENTS_OF_PAGE_MAX,
-    RECENT_INTERVAL, SAMPLE_AGE, SAMPLE_BYTES_MAX, SAMPLES_BYTES_MAX,
+    RECENT_EVENTS_OF_SOURCE, RECENT_INTERVAL, SAMPLE_AGE, SAMPLE_BYTES_MAX, SAMPLES_BYTES_MAX,
 };
 
 /// Microseconds of one part of the last hour.
@@ -26,11 +27,14 @@ pub struct EventTypes {
     sources: Vec<SourceTypes>,
     types: usize,
     sample_bytes: usize,
-    recent: VecDeque<RecentEvent>,
+    /// The recent events with the indices of their sources, the oldest first.
+    recent: VecDeque<(usize, RecentEvent)>,
     recent_bytes: usize,
-    /// Time of the last page that added to the recent events.
+    /// Time of the last page that added to the recent events of a source with enough of them.
     recent_us: i64,
     envelope: Envelope,
+    /// For recent events: with the attributes that patterns can use.
+    recent_envelope: Envelope,
 }
 
 #[derive(Default)]
@@ -41,6 +45,8 @@ struct SourceTypes {
     all: Vec<CountedType>,
     /// Events of types beyond [`EVENT_TYPES_MAX`].
     others: u64,
+    /// Number of its recent events.
+    recent: usize,
 }
 
 /// The counts of one type of one source.
@@ -69,7 +75,7 @@ struct LastHour {
     part: i64,
 }
 
-/// One of the most recent events.
+/// One of the most recent events: a sample over all sources.
 #[derive(Clone, Debug)]
 pub struct RecentEvent {
     /// The name of its source.
@@ -82,6 +88,8 @@ pub struct RecentEvent {
 
 impl Default for EventTypes {
     fn default() -> Self {
+        let extensions = Extensions { severity: true, category: true, ..Extensions::default() };
+        let with_severity = EnvelopeOptions { extensions, ..EnvelopeOptions::default() };
         EventTypes {
             sources: Vec::new(),
             types: 0,
@@ -90,6 +98,7 @@ impl Default for EventTypes {
             recent_bytes: 0,
             recent_us: 0,
             envelope: Envelope::new(EnvelopeOptions::default()).expect("the default has no extension"),
+            recent_envelope: Envelope::new(with_severity).expect("it has no fixed extension"),
         }
     }
 }
@@ -149,22 +158,35 @@ impl EventTypes {
         }
     }
 
-    /// Keeps the last events of a batch, unless another batch has added some just now.
+    /// Keeps the last events of a batch, unless another batch has added some just now. A quiet
+    /// source always has some: those of busy ones make room for them.
     fn keep_recent(&mut self, batch: &Batch, now_us: i64) {
-        if now_us.saturating_sub(self.recent_us) < RECENT_INTERVAL.as_micros() as i64 {
+        let source = batch.source.index;
+        let has_enough = self.sources[source].recent >= RECENT_EVENTS_OF_SOURCE;
+        if has_enough && now_us.saturating_sub(self.recent_us) < RECENT_INTERVAL.as_micros() as i64 {
             return;
         }
         self.recent_us = now_us;
         let first = batch.records.len().saturating_sub(RECENT_EVENTS_OF_PAGE_MAX);
         for i in first..batch.records.len() {
-            let Some(event) = rendered(&self.envelope, batch, i, SAMPLE_BYTES_MAX) else { continue };
+            let Some(event) = rendered(&self.recent_envelope, batch, i, SAMPLE_BYTES_MAX) else { continue };
             self.recent_bytes += event.len();
-            let source = Arc::clone(&self.sources[batch.source.index].name);
-            self.recent.push_back(RecentEvent { source, read_us: now_us, event });
+            self.sources[source].recent += 1;
+            let name = Arc::clone(&self.sources[source].name);
+            self.recent.push_back((source, RecentEvent { source: name, read_us: now_us, event }));
             while self.recent.len() > RECENT_EVENTS_MAX || self.recent_bytes > RECENT_BYTES_MAX {
-                let Some(oldest) = self.recent.pop_front() else { break };
-                self.recent_bytes -= oldest.event.len();
+                self.forget_recent();
             }
+        }
+    }
+
+    /// Forgets the oldest event of a source that has enough of them, or else the oldest event.
+    fn forget_recent(&mut self) {
+        let sources = &self.sources;
+        let of_busy = self.recent.iter().position(|(at, _)| sources[*at].recent > RECENT_EVENTS_OF_SOURCE);
+        if let Some((source, oldest)) = self.recent.remove(of_busy.unwrap_or(0)) {
+            self.sources[source].recent -= 1;
+            self.recent_bytes -= oldest.event.len();
         }
     }
 
@@ -177,7 +199,7 @@ impl EventTypes {
 
     /// The most recent events, the latest first.
     pub fn recent(&self) -> impl Iterator<Item = &RecentEvent> {
-        self.recent.iter().rev()
+        self.recent.iter().rev().map(|(_, event)| event)
     }
 }
 
@@ -247,8 +269,8 @@ fn rendered(envelope: &Envelope, batch: &Batch, i: usize, room: usize) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Span;
     use crate::event::testing::batch;
+    use crate::event::{SourceInfo, Span};
 
     const MINUTE_US: i64 = 60_000_000;
 
@@ -324,5 +346,24 @@ mod tests {
         assert_eq!(recent.len(), RECENT_EVENTS_MAX);
         let latest: serde_json::Value = serde_json::from_slice(&recent[0].event).expect("JSON");
         assert_eq!(latest["subject"], "type 999");
+    }
+    #[test]
+    fn a_quiet_source_keeps_recent_events_beside_busy_ones() {
+        let mut types = EventTypes::default();
+        let from = |index: usize| {
+            let mut batch = of(&["a"]);
+            let name = format!("vc{index}");
+            batch.source = Arc::new(SourceInfo { index, name, ..(*batch.source).clone() });
+            batch
+        };
+        for _ in 0..RECENT_EVENTS_OF_SOURCE {
+            types.step(&from(1), 0);
+        }
+        for n in 1..1_000 {
+            types.step(&from(0), n * RECENT_INTERVAL.as_micros() as i64);
+        }
+        let of_source = |name: &str| types.recent().filter(|event| &*event.source == name).count();
+        assert_eq!(of_source("vc1"), RECENT_EVENTS_OF_SOURCE);
+        assert_eq!(of_source("vc0"), RECENT_EVENTS_MAX - RECENT_EVENTS_OF_SOURCE);
     }
 }

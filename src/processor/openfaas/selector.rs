@@ -35,7 +35,7 @@ impl Selector for FunctionSelector {
             let record = &batch.records[i];
             let severity = severities.as_ref().and_then(|severities| severities.of(batch, record));
             let by_severity = severity.map_or(&[][..], |severity| map.with_severity(severity));
-            let by_name = self.lookup.functions(record.category, batch.text(record.subject));
+            let by_name = self.lookup.functions(record.category, topic::first_name(batch, record));
             for function in by_name.iter().chain(by_severity) {
                 let name =
                     || map.function(*function).map_or_else(|| "".into(), |known| Arc::clone(&known.name));
@@ -48,7 +48,7 @@ impl Selector for FunctionSelector {
     fn explain(&mut self, batch: &Batch, i: usize) -> Vec<Choice> {
         let map = Arc::clone(&self.topics.borrow());
         let record = &batch.records[i];
-        let names = topic::names(record.category, batch.text(record.subject));
+        let names = topic::names(record.category, topic::first_name(batch, record));
         let severity = severity::known(batch.source.instance_uuid).of(batch, record);
         let severity = severity.filter(|_| self.by_severity).map(|known| SEVERITY_TOPICS[known as usize]);
         let takes = |topic: &Topic| {

@@ -99,7 +99,7 @@ impl CompiledFilter {
         }
         let record = &batch.records[i];
         if !self.types.is_empty() {
-            let names = topic::names(record.category, batch.text(record.subject));
+            let names = topic::names(record.category, topic::first_name(batch, record));
             let is_named = |topic: &Topic| names.iter().any(|name| !name.is_empty() && topic.matches(name));
             if !self.types.iter().any(is_named) {
                 return false;
