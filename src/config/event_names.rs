@@ -22,6 +22,17 @@ static CLASSES: LazyLock<Vec<&'static Class>> =
 const ATTRIBUTES: [&str; 8] =
     ["id", "source", "specversion", "type", "subject", "time", "datacontenttype", "data"];
 
+/// The extensions that the router sets. A push source may have others.
+const EXTENSIONS: [&str; 7] = [
+    "sequence",
+    "partitionkey",
+    "vsphereapiversion",
+    "eventclass",
+    "severitytext",
+    "severitynumber",
+    "category",
+];
+
 /// Names the event type that was meant by `name`, if that is no event type.
 pub fn advice(name: &str) -> Option<String> {
     match meant(name)? {
@@ -123,9 +134,15 @@ fn top(pattern: &Value, path: &str, advice: &mut Advice) {
     }
 }
 
-/// Returns true for an attribute of CloudEvents, and for names that an extension can have.
+/// Returns true for an attribute of CloudEvents or of the router, and for every name that another
+/// extension can have, unless it looks like a misspelt attribute.
 fn is_attribute(key: &str) -> bool {
-    ATTRIBUTES.contains(&key) || key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    let is_name = key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    attributes().any(|known| known == key) || (is_name && nearest(key, attributes()).is_none())
+}
+
+fn attributes() -> impl Iterator<Item = &'static str> {
+    ATTRIBUTES.into_iter().chain(EXTENSIONS)
 }
 
 fn no_attribute(key: &str, has_members: bool) -> String {
@@ -133,7 +150,7 @@ fn no_attribute(key: &str, has_members: bool) -> String {
         "detail" => Some("data"),
         "detail-type" | "detailType" => Some("subject"),
         _ if has_members => nearest(key, ["data"]),
-        _ => nearest(key, ATTRIBUTES),
+        _ => nearest(key, attributes()),
     };
     match near {
         Some(near) => format!("events have no `{key}`; did you mean `{near}`?"),
@@ -303,6 +320,9 @@ mod tests {
         check(json!({"Data": {"Key": [1]}}), &[("$.Data", "`data`")]);
         check(json!({"detail": {"Key": [1]}}), &[("$.detail", "`data`")]);
         check(json!({"Subject": ["x"]}), &[("$.Subject", "`subject`")]);
+        check(json!({"subjct": ["x"]}), &[("$.subjct", "did you mean `subject`?")]);
+        check(json!({"severitytxt": ["WARN"]}), &[("$.severitytxt", "`severitytext`")]);
+        check(json!({"traceparent": ["x"], "tenant": ["y"]}), &[]);
         check(json!({"eventclass": ["event"]}), &[]);
         check(json!({"data": [{"exists": true}]}), &[("$.data", "is an object")]);
         check(json!({"data": {"Vm": {"Name": [{"prefix": "web-"}]}, "UserName": ["root"]}}), &[]);

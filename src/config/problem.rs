@@ -96,12 +96,13 @@ impl Problems {
 }
 
 impl Problem {
-    /// `FILE:LINE: PATH: MESSAGE`.
-    fn write(&self, file: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// `FILE:LINE: PATH: MESSAGE`, with `kind` before the path.
+    fn write(&self, file: &Path, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => write!(f, "{}: ", file.display())?,
             line => write!(f, "{}:{line}: ", file.display())?,
         }
+        f.write_str(kind)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
@@ -111,7 +112,7 @@ impl Problem {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.problem.write(&self.file, f)
+        self.problem.write(&self.file, "warning: ", f)
     }
 }
 
@@ -121,7 +122,7 @@ impl fmt::Display for ConfigErrors {
             if at > 0 {
                 f.write_str("\n")?;
             }
-            problem.write(&self.file, f)?;
+            problem.write(&self.file, "", f)?;
         }
         Ok(())
     }

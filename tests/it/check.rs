@@ -114,18 +114,21 @@ fn exposed_secrets_and_settings_that_lose_events_are_warned_about() {
         &["--no-secrets", &file],
         0,
         &[
-            "config.yaml:3: admin.auth.token: has fewer than 4 characters",
-            "config.yaml:3: admin.bindAddress: clients send the credentials of `auth` over plain HTTP",
-            "config.yaml:5: sources[0].address: sends credentials over plain HTTP",
-            "config.yaml:5: sources[0].sweep.window: a sweep every 5m that reads the last 1m misses",
-            "config.yaml:6: sources[1].address: source `a` reads the same vCenter",
-            "config.yaml:6: sources[1].tls: `insecure` accepts any certificate, so `caFile` has no effect",
+            "config.yaml:3: warning: admin.auth.token: has fewer than 4 characters",
+            "config.yaml:3: warning: admin.bindAddress: clients send the credentials of `auth` over plain HTTP",
+            "config.yaml:5: warning: sources[0].address: sends credentials over plain HTTP",
+            "config.yaml:5: warning: sources[0].sweep.window: a sweep every 5m that reads the last 1m misses",
+            "config.yaml:6: warning: sources[1].address: source `a` reads the same vCenter",
+            "config.yaml:6: warning: sources[1].tls: `insecure` accepts any certificate, so `caFile` has no effect",
         ],
     );
     assert!(!told.contains("chmod"), "{told}");
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    let told =
-        expect(&["--no-secrets", &file], 0, &["config.yaml:3: admin.auth.token: every user of this machine"]);
+    let told = expect(
+        &["--no-secrets", &file],
+        0,
+        &["config.yaml:3: warning: admin.auth.token: every user of this machine"],
+    );
     assert_eq!(told.matches("chmod").count(), 1, "{told}");
     // The formats of the old router.
     let old = "eventProvider: {type: vcenter, name: vc, vcenter: {address: 'http://vc.example/sdk', auth: {type: basic_auth, basicAuth: {username: u, password: abc}}}}\n\
@@ -136,11 +139,11 @@ fn exposed_secrets_and_settings_that_lose_events_are_warned_about() {
         &[&file],
         0,
         &[
-            "config.yaml:1: eventProvider.vcenter.address: sends credentials over plain HTTP",
-            "config.yaml:1: eventProvider.vcenter.auth.basicAuth.password: has fewer than 4 characters",
-            "config.yaml:1: eventProvider.vcenter.auth.basicAuth.password: every user",
-            "config.yaml:2: eventProcessor.openfaas.address: sends credentials over plain HTTP",
-            "config.yaml:3: metricsProvider.default.bindAddress: everybody who reaches this address",
+            "config.yaml:1: warning: eventProvider.vcenter.address: sends credentials over plain HTTP",
+            "config.yaml:1: warning: eventProvider.vcenter.auth.basicAuth.password: has fewer than 4 characters",
+            "config.yaml:1: warning: eventProvider.vcenter.auth.basicAuth.password: every user",
+            "config.yaml:2: warning: eventProcessor.openfaas.address: sends credentials over plain HTTP",
+            "config.yaml:3: warning: metricsProvider.default.bindAddress: everybody who reaches this address",
             "no data directory: positions and waiting events are kept only while the router runs",
         ],
     );

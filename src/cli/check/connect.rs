@@ -43,7 +43,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Exit> {
     say!("")?;
     super::super::print(table(["CONNECTION", "STATE", "TOOK", "ANSWER"], &rows).as_bytes())?;
     for warning in one_vcenter_twice(&probes) {
-        super::super::complain(&warning);
+        super::super::complain(&format!("warning: {warning}"));
     }
     let failed = probes.iter().any(|probe| probe.result.is_err());
     Ok(if failed { Exit::Failed } else { Exit::Done })

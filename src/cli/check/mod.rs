@@ -92,7 +92,7 @@ pub(super) fn check_file(file: &Path, steps: CheckSteps<'_>) -> anyhow::Result<E
         false => CheckFindings::on_this_machine(&config),
     };
     let shown = file.display();
-    found.warnings.iter().for_each(|warning| super::complain(&format!("{shown}: {warning}")));
+    found.warnings.iter().for_each(|warning| super::complain(&format!("{shown}: warning: {warning}")));
     found.errors.iter().for_each(|error| super::complain(&format!("{shown}: {error}")));
     if !found.errors.is_empty() {
         return Ok(Exit::Usage);

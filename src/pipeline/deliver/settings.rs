@@ -137,7 +137,8 @@ settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Retry in "retry", with defaults {
         /// Retries of an event that the target refuses while it accepts others. After that the
-        /// event becomes a dead letter. After 400, 413, 415 or 422 one retry is enough.
+        /// event becomes a dead letter. After 400, 413, 415 or 422 one
+        /// retry is enough if the target refuses little else; see the link above.
         pub attempts: u32 = key("attempts", whole(1, 1_000_000)).or("8").also(&["maxAttempts"]);
         /// Time for which a refused event is retried. Only time in which the target answers counts,
         /// so events do not expire during an outage.

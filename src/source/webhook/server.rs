@@ -26,7 +26,7 @@ use crate::event::{Batch, Record};
 use crate::limits::{WEBHOOK_BODY_COPIES, WEBHOOK_EVENT_BYTES_MIN, webhook_mapped_bytes_max};
 use crate::net::listener::Guard;
 use crate::source::Intake;
-use crate::source::push::{NotAccepted, PushHandle, PushStatus};
+use crate::source::push::{NotAccepted, PushHandle, PushRefusal, PushStatus};
 use crate::telemetry::paced::Paced;
 
 /// Everything that the requests of one source share.
@@ -42,7 +42,8 @@ pub(super) struct Server {
     pub room: RequestRoom,
     pub push: PushHandle,
     pub stop: watch::Receiver<bool>,
-    pub refused_lines: Mutex<Paced>,
+    /// By the kind of refusal, so that one kind does not keep another one out of the log.
+    pub refused_lines: Mutex<[Paced; PushRefusal::ALL.len()]>,
 }
 
 /// The form of a request.
@@ -100,7 +101,7 @@ impl Server {
     fn refuse(&self, refused: &RefusedRequest) -> Response<Body> {
         self.status.answered(Some(refused.refusal));
         let mut lines = self.refused_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.concerns_operator() && lines.is_due() {
+        if refused.concerns_operator() && lines[refused.refusal as usize].is_due() {
             let (reason, outcome) = (&refused.text, refused.refusal.as_str());
             tracing::warn!(source = %self.name, outcome, %reason, "a request was refused");
         }
