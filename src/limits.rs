@@ -157,10 +157,10 @@ pub const fn batches_max(memory: usize, sources: usize) -> usize {
 // The senders of the queues below never wait (`pipeline/level.rs` explains why). So each bound is
 // the highest number of messages that can be in flight. A full queue is a defect.
 
-/// Messages in the queue of the core thread. Each source has one at a time (`Begin`, `Loaded` and
-/// `Begun` follow each other). Then come the waiting replays, and one each of `Settled` (of all
-/// drivers), `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a
-/// time), `DeadLettersKept` (one upkeep at a time), `PrepareReload` or `Reload` (one reload at a
+/// Messages in the queue of the core thread. Each source has one at a time (`Begin`, `Loaded`,
+/// `Begun` and `Leave` follow each other). Then come the waiting replays, and one each of `Settled`
+/// (of all drivers), `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at
+/// a time), `DeadLettersKept` (one upkeep at a time), `PrepareReload` or `Reload` (one reload at a
 /// time), and the replies to the jobs of undecided processors. `Finish` always has room. With room
 /// for 128 sources and 74 processors: 128 + 64 + 5 + 74 * 2 = 345.
 pub const fn control_messages_max(sources: usize, processors: usize) -> usize {

@@ -7,6 +7,9 @@
 //!  fences ─► around every processor: no request begins once a lease has run out
 //! ```
 //!
+//! The leases spread evenly over the nodes ([`spread`]): a node with too many hands one over, once
+//! its source has left nothing behind.
+//!
 //! A node that waits does not log in at the vCenter. A node that was deposed ends, and its service
 //! manager starts it again: so nothing of its time as the owner is left.
 //!
@@ -14,22 +17,26 @@
 //! INVARIANT: a source begins with the position in the bucket, whatever the store had before.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::RouterError;
+use super::{RouterError, spread};
 use crate::cluster::{Bucket, Fence, Keeper, LeaseEvent, source_key};
-use crate::limits::{LEASE_CONTENTS_MAX, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX, LEASE_RENEW_INTERVAL_MAX};
+use crate::limits::{
+    HAND_OVER_REST, LEASE_CONTENTS_MAX, LEASE_HELD_BACK, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX,
+    LEASE_RENEW_INTERVAL_MAX, LEASE_REST,
+};
 use crate::pipeline::storage::{PositionSink, StoreHandle};
 use crate::processor::wrapped::{WrappedProcessor, Wrapping};
 use crate::processor::{Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor};
 use crate::settings::{Config, SourceConfig, SourceKind};
-use crate::source::{Observed, SourceReport, SourceState};
+use crate::source::{SourceReport, SourceState};
 use crate::state::{Checkpoint, CheckpointWrite, Storage, Store, Write};
 use crate::supervise::{Part, PartKind, Supervisor};
 use crate::telemetry::metrics as names;
@@ -43,6 +50,7 @@ pub(super) struct SourceLease {
     contents: watch::Sender<Bytes>,
     /// The last durable position. `None` before this node owns the lease.
     position: Mutex<Option<Checkpoint>>,
+    hand_over: watch::Sender<HandOver>,
     /// Turns false when the node gives the lease back, or no longer waits for it.
     is_wanted: watch::Sender<bool>,
 }
@@ -53,6 +61,17 @@ enum LeaseStage {
     Waiting { owner: Option<String> },
     /// This node reads.
     Held,
+}
+
+/// The way of a lease to another node while this one runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HandOver {
+    /// This node keeps it. `Some`: a hand-over failed then.
+    No(Option<Instant>),
+    /// The source is to stop, and to leave nothing behind.
+    Asked,
+    /// The source has left, so the lease can go.
+    Left,
 }
 
 /// All leases of this node. Cheap to clone.
@@ -69,6 +88,10 @@ struct LeaseTable {
     store: Mutex<Option<StoreHandle<Store>>>,
     /// Turns true when the keepers have to end.
     ends: watch::Sender<bool>,
+    /// Turns true when the router begins to stop.
+    stops: watch::Sender<bool>,
+    /// The number of leases that this node should hold at most; 0 while it is unknown.
+    share: AtomicUsize,
 }
 
 /// The place of this node in its cluster.
@@ -117,6 +140,7 @@ impl Leases {
             stage: watch::Sender::new(LeaseStage::Waiting { owner: None }),
             contents: watch::Sender::default(),
             position: Mutex::default(),
+            hand_over: watch::Sender::new(HandOver::No(None)),
             is_wanted: watch::Sender::new(true),
         });
         store.expect(1);
@@ -174,8 +198,55 @@ impl Leases {
         held.find(|lease| !lease.fence.is_open()).map(|lease| lease.source.clone())
     }
 
+    /// Keeps the leases of this node even with those of the others, until the router stops.
+    pub fn start_spreading(&self, keepers: &mut Keepers, supervisor: &Supervisor) {
+        let Some(cluster) = &self.0.cluster else { return };
+        let (bucket, node) = (cluster.bucket.clone(), cluster.node.clone());
+        let task = spread::run(self.clone(), bucket, node);
+        keepers.0.spawn(supervisor.task(Part::new(PartKind::Lease, "lease/spread"), task));
+    }
+
+    /// Number of leases that this node waits for or holds, and of those that it holds.
+    pub fn counts(&self) -> (usize, usize) {
+        let all = self.0.all.read().unwrap_or_else(PoisonError::into_inner);
+        let wanted = all.values().filter(|lease| *lease.is_wanted.borrow()).count();
+        (wanted, all.values().filter(|lease| lease.is_held()).count())
+    }
+
+    /// True if this node holds as many leases as it should.
+    fn has_its_share(&self) -> bool {
+        let share = self.0.share.load(Relaxed);
+        share > 0 && self.counts().1 >= share
+    }
+
+    /// Sets the number of leases that this node should hold at most.
+    pub fn set_share(&self, share: usize) {
+        self.0.share.store(share, Relaxed);
+    }
+
+    /// Turns true when the router begins to stop.
+    pub fn stops(&self) -> watch::Receiver<bool> {
+        self.0.stops.subscribe()
+    }
+
+    /// Begins to hand one lease over, if none is on its way.
+    pub fn hand_one_over(&self) {
+        let all = self.all();
+        if all.iter().any(|lease| !matches!(*lease.hand_over.borrow(), HandOver::No(_))) {
+            return;
+        }
+        let may_go = |lease: &&Arc<SourceLease>| {
+            let HandOver::No(failed) = *lease.hand_over.borrow() else { return false };
+            lease.is_held() && failed.is_none_or(|failed| failed.elapsed() >= HAND_OVER_REST)
+        };
+        if let Some(lease) = all.iter().rev().find(may_go) {
+            lease.hand_over.send_replace(HandOver::Asked);
+        }
+    }
+
     /// Waits for no lease any more. Those that are held stay until [`Keepers::release`].
     pub fn stop_waiting(&self) {
+        self.0.stops.send_replace(true);
         lock(&self.0.store).take();
         self.all().iter().filter(|lease| !lease.is_held()).for_each(|lease| lease.give_back());
     }
@@ -199,6 +270,18 @@ impl SourceLease {
         *self.stage.borrow() == LeaseStage::Held
     }
 
+    /// The state of the source on this node: that of the `reading`, or its wait for the lease.
+    pub fn report(&self, reading: impl FnOnce() -> SourceReport) -> SourceReport {
+        match &*self.stage.borrow() {
+            LeaseStage::Held => reading(),
+            LeaseStage::Waiting { owner } => SourceReport {
+                state: SourceState::Standby(owner.clone()),
+                first_attempt_done: true,
+                ..SourceReport::default()
+            },
+        }
+    }
+
     /// Waits until this node reads. Ends now and then to show that it lives; true if it reads.
     pub async fn wait(&self) -> bool {
         let mut stage = self.stage.subscribe();
@@ -208,6 +291,23 @@ impl SourceLease {
 
     fn give_back(&self) {
         self.is_wanted.send_replace(false);
+    }
+
+    /// Waits until the source is to be handed over.
+    pub async fn handed_over(&self) {
+        // The sender lives in `self`.
+        let _ = self.hand_over.subscribe().wait_for(|hand_over| *hand_over == HandOver::Asked).await;
+    }
+
+    /// Ends a hand-over. `has_left`: the source has left nothing behind, so the lease can go.
+    pub fn end_hand_over(&self, has_left: bool) {
+        if has_left {
+            // No request of this node is for this lease any more.
+            self.stage.send_replace(LeaseStage::Waiting { owner: None });
+            self.hand_over.send_replace(HandOver::Left);
+        } else {
+            self.hand_over.send_replace(HandOver::No(Some(Instant::now())));
+        }
     }
 
     /// Takes a durable checkpoint of the source.
@@ -282,7 +382,10 @@ async fn keep_until_given_back(
     takeovers.absolute(0);
     let mut contents = lease.contents.subscribe();
     let mut is_wanted = lease.is_wanted.subscribe();
+    let mut hand_over = lease.hand_over.subscribe();
     let mut is_given_back = false;
+    // Set after a hand-over: the time at which this node wants the lease again.
+    let mut rest: Option<Instant> = None;
     // Set while the store takes the position.
     let mut beginning: Option<oneshot::Receiver<()>> = None;
     loop {
@@ -324,7 +427,11 @@ async fn keep_until_given_back(
                 LeaseEvent::Released => {
                     held.set(0.0);
                     lease.stage.send_replace(LeaseStage::Waiting { owner: None });
-                    return;
+                    if is_given_back {
+                        return;
+                    }
+                    rest = Some(Instant::now() + LEASE_REST);
+                    lease.hand_over.send_replace(HandOver::No(None));
                 }
             },
             is_begun = begun => {
@@ -337,6 +444,11 @@ async fn keep_until_given_back(
             }
             // The owner that this node waits for may have changed.
             () = tokio::time::sleep(LEASE_LOOK_INTERVAL), if !keeper.is_owner() => {}
+            Ok(_) = hand_over.wait_for(|hand_over| *hand_over == HandOver::Left), if keeper.is_owner() && !is_given_back && rest.is_none() => {
+                keeper.set_contents(contents.borrow_and_update().clone());
+                keeper.want(false);
+                rest = Some(Instant::now() + LEASE_REST);
+            }
             Ok(()) = contents.changed() => keeper.set_contents(contents.borrow_and_update().clone()),
             Ok(_) = is_wanted.wait_for(|is_wanted| !is_wanted), if !is_given_back => {
                 is_given_back = true;
@@ -351,6 +463,11 @@ async fn keep_until_given_back(
             }
         }
         if !keeper.is_owner() {
+            if !is_given_back && rest.is_some_and(|until| Instant::now() >= until) {
+                rest = None;
+                keeper.want(true);
+            }
+            keeper.hold_back(if leases.has_its_share() { LEASE_HELD_BACK } else { Duration::ZERO });
             let owner = keeper.owner().map(str::to_owned);
             let stage = LeaseStage::Waiting { owner };
             lease.stage.send_if_modified(|before| {
@@ -359,25 +476,6 @@ async fn keep_until_given_back(
                     true
                 }
             });
-        }
-    }
-}
-
-/// A source that waits for its lease, or reads.
-pub(super) struct LeasedSource {
-    pub source: Arc<dyn Observed>,
-    pub lease: Arc<SourceLease>,
-}
-
-impl Observed for LeasedSource {
-    fn report(&self) -> SourceReport {
-        match &*self.lease.stage.borrow() {
-            LeaseStage::Held => self.source.report(),
-            LeaseStage::Waiting { owner } => SourceReport {
-                state: SourceState::Standby(owner.clone()),
-                first_attempt_done: true,
-                ..SourceReport::default()
-            },
         }
     }
 }

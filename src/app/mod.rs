@@ -11,11 +11,13 @@
 //! A reload applies another configuration while the router runs, see [`reload`].
 
 mod build;
+mod leased;
 mod leases;
 pub mod pipeline_settings;
 pub mod reload;
 pub mod replay;
 mod running;
+mod spread;
 
 pub use self::build::{BuildError, build};
 
@@ -157,10 +159,12 @@ impl Router {
         let (mut keepers, store) = (Keepers::default(), pipeline.store());
         let start = |at: usize| {
             let lease = leases.of_started(&config.sources[at], &mut keepers, (&store, &supervisor));
+            let lease = lease.map(|lease| (lease, pipeline.exit()));
             let intake = pipeline.intake(at);
             start_source(&config, at, &processors.all, intake, until.clone(), lease, &supervisor)
         };
         let sources: Vec<RunningSource> = numbers.map(start).collect();
+        leases.start_spreading(&mut keepers, &supervisor);
         let view = watch::Sender::new(view_of(&config, &sources, &processors, &pipeline));
         let (removed, state_dir) = (BTreeMap::new(), dir);
         let router = Router {

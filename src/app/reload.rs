@@ -136,6 +136,7 @@ impl Router {
             let intake = self.pipeline.intake_of(&source.name).expect("the pipeline has just got it");
             let with = (&self.pipeline.store(), &self.supervisor);
             let lease = self.leases.of_started(source, &mut self.keepers, with);
+            let lease = lease.map(|lease| (lease, self.pipeline.exit()));
             sources.push(start_source(&config, at, &processors.all, intake, None, lease, &self.supervisor));
         }
         let place = |name: &str| config.sources.iter().position(|source| source.name == name);

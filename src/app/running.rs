@@ -9,10 +9,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::RegistryWait;
-use super::leases::{LeasedSource, SourceLease};
+use super::leased::LeasedSource;
+use super::leases::SourceLease;
+use crate::pipeline::exit::SourceExit;
 use crate::processor::Processor;
 use crate::settings::Config;
-use crate::source::{Intake, Observed, ReadUntil, SourceParts};
+use crate::source::{Intake, Observed, ReadUntil, Source, SourceParts};
 use crate::supervise::limits::SOURCE_ABORT_MAX;
 use crate::supervise::{Part, PartKind, Supervisor};
 
@@ -43,44 +45,46 @@ impl RunningSource {
     }
 }
 
-/// Starts the source at index `at` of the configuration.
+/// Starts the source at index `at` of the configuration. `lease`: this node reads it while it holds
+/// that.
 pub(super) fn start_source(
     config: &Config,
     at: usize,
     processors: &[Arc<dyn Processor>],
     intake: Intake,
     until: Option<ReadUntil>,
-    lease: Option<Arc<SourceLease>>,
+    lease: Option<(Arc<SourceLease>, SourceExit)>,
     supervisor: &Supervisor,
 ) -> RunningSource {
     let source = &config.sources[at];
-    let kind = source.kind.as_type();
-    let part = Part::new(PartKind::Source, format!("source/{}", source.name)).slower_by(kind.longest_call());
+    let (kind, name) = (source.kind.clone(), source.name.clone());
+    let part = Part::new(PartKind::Source, format!("source/{name}")).slower_by(kind.as_type().longest_call());
+    let ready = RegistryWait::of(config, at, processors).wait(name.clone()).boxed().shared();
+    let (sources, wants_xml, wants_severities) =
+        (config.sources.len(), config.wants_xml(), config.wants_severities());
+    let make = move |shutdown| {
+        kind.as_type().start(SourceParts {
+            name: name.clone(),
+            intake: intake.clone(),
+            ready: ready.clone().boxed(),
+            until: until.clone(),
+            shutdown,
+            sources,
+            wants_xml,
+            wants_severities,
+        })
+    };
     let (stop, stopped) = watch::channel(false);
-    let started = kind.start(SourceParts {
-        name: source.name.clone(),
-        intake,
-        ready: RegistryWait::of(config, at, processors).wait(source.name.clone()).boxed(),
-        until,
-        shutdown: stopped.clone(),
-        sources: config.sources.len(),
-        wants_xml: config.wants_xml(),
-        wants_severities: config.wants_severities(),
-    });
-    let (mut observed, again) = (started.observed(), Arc::clone(&started));
-    if let Some(lease) = &lease {
-        observed = Arc::new(LeasedSource { source: observed, lease: Arc::clone(lease) });
-    }
+    let started: Arc<dyn Source> = match lease {
+        None => make(stopped),
+        Some((lease, exit)) => {
+            Arc::new(LeasedSource::new(source.name.clone(), Box::new(make), lease, exit, stopped))
+        }
+    };
+    let (observed, again) = (started.observed(), Arc::clone(&started));
     let life = move || {
-        let (source, lease, stopped) = (Arc::clone(&started), lease.clone(), stopped.clone());
+        let source = Arc::clone(&started);
         async move {
-            if let Some(lease) = lease {
-                while !lease.wait().await {
-                    if *stopped.borrow() {
-                        return ControlFlow::Break(());
-                    }
-                }
-            }
             source.run().await;
             ControlFlow::Break(())
         }

@@ -136,6 +136,11 @@ impl Keeper {
         self.step(LeaseInput::Want(is_wanted));
     }
 
+    /// Leaves a record that is free to take to other nodes for this time.
+    pub fn hold_back(&mut self, time: std::time::Duration) {
+        self.lease.hold_back(time);
+    }
+
     /// The next change. A dropped call loses nothing.
     pub async fn next(&mut self) -> LeaseEvent {
         loop {

@@ -131,6 +131,8 @@ pub struct LeaseEngine {
     me: LeaseHolder,
     times: LeaseTimes,
     is_wanted: bool,
+    /// Time for which it leaves a record that it may take to other nodes.
+    held_back: Duration,
     role: Role,
     under_way: Option<LeaseRequest>,
     /// The record as it was last seen, and the time since when it is known to be like that.
@@ -178,6 +180,7 @@ impl LeaseEngine {
             me,
             times,
             is_wanted: true,
+            held_back: Duration::ZERO,
             role: Role::Standby,
             under_way: None,
             seen: None,
@@ -187,6 +190,11 @@ impl LeaseEngine {
             counter: 0,
             next_at: Duration::ZERO,
         }
+    }
+
+    /// Leaves a record that is free to take to other nodes for this time.
+    pub fn hold_back(&mut self, time: Duration) {
+        self.held_back = time;
     }
 
     /// The time before which this node may begin requests; `None` if it may not.
@@ -362,7 +370,8 @@ impl LeaseEngine {
     fn is_free_to_take(&self, now: Duration) -> bool {
         self.seen.as_ref().is_some_and(|(record, since)| {
             let is_free = record.state.as_ref().is_none_or(|state| state.owner.is_none());
-            self.is_wanted && (is_free || now >= *since + self.times.take_over_after)
+            let unchanged_for = if is_free { Duration::ZERO } else { self.times.take_over_after };
+            self.is_wanted && now >= *since + unchanged_for + self.held_back
         })
     }
 

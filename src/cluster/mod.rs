@@ -6,6 +6,7 @@
 //!                      │    └─► settings: servers, credentials, TLS, names of streams
 //! keeper ─► lease     kv ─ make
 //!    └─► record ───────┘    a lease is a record that its owner writes at intervals
+//! nodes                     who lives, and the even share of leases of each
 //! ```
 //!
 //! Nothing here knows of sources, processors or the pipeline.
@@ -15,10 +16,12 @@ mod keeper;
 mod kv;
 mod lease;
 pub mod make;
+mod nodes;
 mod record;
 pub mod settings;
 
 pub use self::connection::{Connection, NotConnected};
 pub use self::keeper::{Fence, Keeper, LeaseEvent};
 pub use self::kv::{Bucket, KvError, Slot};
+pub use self::nodes::{NODES_KEY, NodeTable};
 pub use self::record::{LeaseRecord, RecordError, source_key};

@@ -30,3 +30,24 @@ pub const LEASE_RENEW_INTERVAL_MAX: Duration = Duration::from_millis(750);
 pub const LEASE_RELEASE_MAX: Duration = Duration::from_secs(2);
 /// Time for an answer of the bucket. Three of them fit into [`LEASE_ACT_FOR`].
 pub const KV_ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Interval at which a node writes itself into the record of nodes, and looks at the others.
+pub const NODES_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without a change of its entry after which a node counts as down.
+pub const NODE_ALIVE_FOR: Duration = Duration::from_secs(6);
+/// Time without a change after which the entry of a node is removed.
+pub const NODE_FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// Time for which a node that has its share leaves a lease to others. A lease that has run out is
+/// taken over after 6 + 1 = 7 s by the latest.
+pub const LEASE_HELD_BACK: Duration = Duration::from_secs(1);
+/// Time for a source to leave nothing behind before it is handed to another node. After it, this
+/// node reads on.
+pub const HAND_OVER_MAX: Duration = Duration::from_secs(10);
+/// Age of the oldest event that waits for a target from which on no source is handed over: it would
+/// only stop reading for a while.
+pub const HAND_OVER_OLDEST_MAX: Duration = Duration::from_secs(5);
+/// Time between two looks at a source that is to leave nothing behind.
+pub const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
+/// Time after a hand-over that failed before the source may be handed over again.
+pub const HAND_OVER_REST: Duration = Duration::from_secs(15);
+/// Time after a hand-over for which a node does not want the lease back.
+pub const LEASE_REST: Duration = Duration::from_secs(3);

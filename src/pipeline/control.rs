@@ -1,7 +1,7 @@
 //! Messages to the core thread other than pages.
 //!
 //! ```text
-//!  sources ── Begin ───────────┐
+//!  sources ── Begin, Leave ────┐
 //!  drivers ── Settled ─────────┤
 //!  store ──── Loaded, Begun, … ┼─► queue ─► core thread
 //!  operator ─ Replay ──────────┤
@@ -72,6 +72,14 @@ pub(super) enum Control {
         replay: Replay,
         /// Place in this queue; it becomes free when the message is taken.
         place: OwnedSemaphorePermit,
+    },
+    /// A source wants to leave; see [`Core::leave`](super::core::Core::leave). The answer is true
+    /// once its last checkpoint is durable, and false if something is still on its way.
+    Leave {
+        source: usize,
+        /// Pages that it has handed over.
+        pages: u64,
+        answer: oneshot::Sender<bool>,
     },
     PrepareReload(Preparation),
     /// Other settings.

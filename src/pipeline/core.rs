@@ -23,6 +23,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
+pub use self::changes::NotSettled;
 use self::flow::{Begun, Flow};
 use super::destination::{DestinationId, Destinations, undecided_processor};
 use super::order::{Leaving, Order};
@@ -161,7 +162,7 @@ impl Core {
         let settle = Settle::new(resume_us);
         flow.begun = Some(Begun {
             info: Arc::clone(&info),
-            order,
+            order: order.after_pages(flow.pages),
             settle,
             progress: Arc::clone(&progress),
             resume_us,
@@ -361,7 +362,7 @@ impl Core {
         }
     }
 
-    fn checkpoint_of(&mut self, source: usize) -> Option<CheckpointWrite> {
+    pub(super) fn checkpoint_of(&mut self, source: usize) -> Option<CheckpointWrite> {
         let flow = &mut self.sources[source];
         let begun = flow.begun.as_mut()?;
         begun.changed = false;

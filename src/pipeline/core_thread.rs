@@ -247,6 +247,7 @@ impl CoreThread {
                     None => replay.requester.tell(Ended::NotConfigured),
                 }
             }
+            Control::Leave { source, pages, answer } => self.leave(source, pages, answer),
             Control::PrepareReload(preparation) => self.prepare_reload(preparation),
             Control::Reload(change) => self.reload(*change),
             Control::Finish { .. } => {}

@@ -15,6 +15,7 @@ pub mod destination;
 mod drain;
 mod driver;
 pub mod enrich;
+pub mod exit;
 mod inbox;
 pub mod level;
 pub mod observe;

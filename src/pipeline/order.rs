@@ -85,6 +85,11 @@ impl Order {
         Order { seen, unsettled, ..Order::default() }
     }
 
+    /// Goes on after `pages` pages of an earlier life of the source.
+    pub fn after_pages(self, pages: u64) -> Self {
+        Order { next_page: pages, ..self }
+    }
+
     /// Takes a decoded page and returns everything that is now in order.
     pub fn step(&mut self, parsed: Parsed) -> OrderOutput {
         let mut output = OrderOutput::default();

@@ -36,6 +36,7 @@ use super::deliver::Spooled;
 use super::destination::Destinations;
 use super::drain::{Draining, drained};
 use super::driver::Shared;
+use super::exit::SourceExit;
 use super::inbox::StoreInbox;
 use super::level::{Level, QueueLevel};
 use super::observe::Observations;
@@ -293,6 +294,12 @@ impl Pipeline {
     /// The entrance for the source of this name; `None` if no settings named it.
     pub fn intake_of(&self, source: &str) -> Option<Intake> {
         self.sources.index_of(source).map(|at| self.intake(at))
+    }
+
+    /// Lets sources leave; see [`SourceExit`].
+    pub fn exit(&self) -> SourceExit {
+        let (control, sources) = (self.control.clone(), self.sources.clone());
+        SourceExit { control, sources, observations: self.observations.clone() }
     }
 
     /// Metrics of these sources. Those of an unknown source count nothing.

@@ -7,6 +7,11 @@ use crate::event::SourceInfo;
 use crate::pipeline::destination::{DestinationId, Destinations};
 use crate::pipeline::route::Route;
 use crate::source::{BeginError, Found, Start};
+use crate::state::CheckpointWrite;
+
+/// Events of a source are still on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSettled;
 
 impl Core {
     /// Decides the start of a source that has begun in this run before, such as one with changed
@@ -29,6 +34,24 @@ impl Core {
         let begin_us = again_us.max(begun.first_us.unwrap_or(again_us));
         let (info, progress) = (Arc::clone(&begun.info), Arc::clone(&begun.progress));
         Some(Ok(Start { info, begin_us, floor_us: begun.first_us.unwrap_or(begin_us), progress }))
+    }
+
+    /// Forgets a source that another node is to read, once it has left nothing behind: all of its
+    /// `pages` were put in order, and each event is settled everywhere. Returns its last
+    /// checkpoint, if it has begun.
+    ///
+    /// # Errors
+    /// Something is still on its way.
+    pub fn leave(&mut self, source: usize, pages: u64) -> Result<Option<CheckpointWrite>, NotSettled> {
+        let flow = &self.sources[source];
+        let Some(begun) = &flow.begun else { return Ok(None) };
+        if begun.order.pages() < pages || !begun.settle.is_settled() {
+            return Err(NotSettled);
+        }
+        let last = self.checkpoint_of(source);
+        let flow = &mut self.sources[source];
+        (flow.begun, flow.pages) = (None, pages);
+        Ok(last)
     }
 
     /// Marks all sources as removed. [`Core::set_source`] follows for those that are not.
@@ -106,6 +129,8 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::testing::batch;
+    use crate::pipeline::parse::{Content, Parsed};
     use crate::pipeline::settings::RouteSettings;
     use crate::state::Checkpoint;
     use uuid::Uuid;
@@ -116,6 +141,10 @@ mod tests {
     fn found() -> Found {
         let url = "https://vc/sdk".to_owned();
         Found { url, instance_uuid: INSTANCE, api_version: "8.0.3.0".into(), start_us: 0 }
+    }
+
+    fn core_source() -> Arc<SourceInfo> {
+        Arc::clone(&batch(0, &[]).source)
     }
 
     fn core(sources: &[&str]) -> Core {
@@ -137,6 +166,29 @@ mod tests {
             let start = core.begin_again(0, &found()).expect("it has begun").expect("the same vCenter");
             assert_eq!(start.begin_us, expected * MINUTE, "{overlap}");
         }
+    }
+
+    /// A source that comes back goes on with its pages, from the position of that time.
+    #[test]
+    fn a_source_leaves_once_its_pages_are_in_order_and_begins_again() {
+        let mut core = core(&["vc"]);
+        assert!(matches!(core.leave(0, 0), Ok(None)), "it has not begun");
+        core.begin(0, &found(), None).expect("the first start");
+        assert_eq!(core.leave(0, 1).err(), Some(NotSettled), "a page is on its way");
+        let page = |number| Parsed {
+            source: core_source(),
+            number,
+            reading: None,
+            content: Content::Events(batch(number, &[(1 + number as i32, MINUTE)])),
+        };
+        core.page(page(0), &mut Vec::new());
+        let last = core.leave(0, 1).expect("all is settled").expect("it has begun");
+        assert_eq!(last.high_key, Some(1));
+        assert_eq!(core.page(page(1), &mut Vec::new()).events, 0, "it is gone");
+        let stored = Checkpoint::at("vc", INSTANCE, 50 * MINUTE);
+        let (start, _) = core.begin(0, &found(), Some(stored)).expect("the same vCenter");
+        assert_eq!(start.begin_us, 48 * MINUTE);
+        assert_eq!(core.page(page(1), &mut Vec::new()).events, 1);
     }
 
     #[test]

@@ -17,8 +17,10 @@ pub(super) struct Flow {
     pub seen_from_us: i64,
     /// False once a reload has removed the source.
     pub is_configured: bool,
-    /// Set once the source has begun.
+    /// Set once the source has begun, until it leaves.
     pub begun: Option<Begun>,
+    /// Pages that were put in order before the source left; 0 if it has not.
+    pub pages: u64,
 }
 
 pub(super) struct Begun {
@@ -39,7 +41,7 @@ pub(super) struct Begun {
 
 impl Flow {
     pub fn new(name: String, overlap_us: i64) -> Self {
-        Flow { name, overlap_us, seen_from_us: i64::MIN, is_configured: true, begun: None }
+        Flow { name, overlap_us, seen_from_us: i64::MIN, is_configured: true, begun: None, pages: 0 }
     }
 
     /// Changes the overlap. A longer one does not reach events that may be forgotten already: they

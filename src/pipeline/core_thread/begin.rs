@@ -1,13 +1,17 @@
-//! The begin of a source: loads its checkpoint, or imports that of the old router, and makes its
-//! first checkpoint durable.
+//! The begin of a source, and its exit. The begin loads its checkpoint, or imports that of the old
+//! router, and makes its first checkpoint durable. The exit makes the last one durable.
 
 use std::path::PathBuf;
 
+use tokio::sync::oneshot;
+
 use super::{CoreThread, show_position};
 use crate::pipeline::control::{Beginning, Control};
+use crate::pipeline::core::NotSettled;
 use crate::pipeline::driver::now_us;
 use crate::pipeline::settings::SourceSettings;
 use crate::state::{Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
+use crate::telemetry::metrics::DestinationMetrics;
 
 impl CoreThread {
     /// Asks the store for a source's checkpoint, or the old router's checkpoint file if the store
@@ -31,6 +35,25 @@ impl CoreThread {
             control.send(Control::Loaded { beginning, stored, legacy_checkpoint });
             Ok(())
         });
+    }
+
+    /// Lets a source go that has left nothing behind, also no events in a spool: what waits there
+    /// must arrive before later events, which another node will deliver.
+    pub(super) fn leave(&mut self, source: usize, pages: u64, answer: oneshot::Sender<bool>) {
+        let spools = |metrics: &DestinationMetrics| metrics.backlog.spool_events.count() > 0;
+        let destinations = self.shared.observations.destinations();
+        let left = match destinations.iter().any(|(_, observed)| spools(&observed.metrics)) {
+            true => Err(NotSettled),
+            false => self.core.leave(source, pages),
+        };
+        // The source does not wait for the answer once it has to stop.
+        match left {
+            Err(NotSettled) => drop(answer.send(false)),
+            Ok(None) => drop(answer.send(true)),
+            Ok(Some(last)) => self.shared.store.apply(vec![Write::Checkpoint(last)], move |_| {
+                let _ = answer.send(true);
+            }),
+        }
     }
 
     pub(super) fn begin(

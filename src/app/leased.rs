@@ -1,0 +1,151 @@
+//! A source that this node reads while it holds the lease.
+//!
+//! ```text
+//!  wait for the lease ─► make the source ─► run ─┬─► the router stops: the end
+//!         ▲                                      └─► another node is to read: leave
+//!         └──────────────────────────────────────────────┘
+//! ```
+//!
+//! INVARIANT: the lease goes to another node only after each event that was read here is settled.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::leases::SourceLease;
+use crate::limits::{HAND_OVER_LOOK, HAND_OVER_MAX};
+use crate::pipeline::exit::SourceExit;
+use crate::source::{Observed, Source, SourceReport};
+
+/// Makes a source that runs until the receiver turns true.
+pub(super) type MakeSource = Box<dyn Fn(watch::Receiver<bool>) -> Arc<dyn Source> + Send + Sync>;
+
+pub(super) struct LeasedSource {
+    pub name: String,
+    pub make: MakeSource,
+    pub exit: SourceExit,
+    /// Turns true when the router stops.
+    pub stopped: watch::Receiver<bool>,
+    report: Arc<LeasedReport>,
+    tenure: Mutex<Option<Tenure>>,
+}
+
+/// The source while it reads. It outlives a panic of its task, so that it goes on where it was.
+#[derive(Clone)]
+struct Tenure {
+    source: Arc<dyn Source>,
+    halt: watch::Sender<bool>,
+}
+
+/// The report of the source that reads, or read last.
+struct LeasedReport {
+    lease: Arc<SourceLease>,
+    source: Mutex<Option<Arc<dyn Observed>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LeasedSource {
+    pub fn new(
+        name: String,
+        make: MakeSource,
+        lease: Arc<SourceLease>,
+        exit: SourceExit,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        let report = Arc::new(LeasedReport { lease, source: Mutex::default() });
+        LeasedSource { name, make, exit, stopped, report, tenure: Mutex::default() }
+    }
+
+    fn tenure(&self) -> Tenure {
+        let mut tenure = lock(&self.tenure);
+        let make = || {
+            let (halt, halted) = watch::channel(false);
+            let source = (self.make)(halted);
+            *lock(&self.report.source) = Some(source.observed());
+            Tenure { source, halt }
+        };
+        tenure.get_or_insert_with(make).clone()
+    }
+
+    async fn read(&self) {
+        let (mut stopped, lease) = (self.stopped.clone(), &self.report.lease);
+        loop {
+            while !lease.wait().await {
+                if *stopped.borrow() {
+                    return;
+                }
+            }
+            let Tenure { source, halt } = self.tenure();
+            let mut run = pin!(source.run());
+            tokio::select! {
+                () = &mut run => return,
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = self.handed_over() => {}
+            }
+            halt.send_replace(true);
+            run.await;
+            if *stopped.borrow() {
+                return;
+            }
+            lock(&self.tenure).take();
+            lease.end_hand_over(self.leave().await);
+        }
+    }
+
+    /// Waits until the source is to be handed over, and can be.
+    async fn handed_over(&self) {
+        let lease = &self.report.lease;
+        loop {
+            lease.handed_over().await;
+            if self.exit.is_clear() {
+                tracing::info!(source = %self.name, "another node has fewer sources; handing this one over");
+                return;
+            }
+            tracing::debug!(source = %self.name, "events wait for a target, so no source is handed over");
+            lease.end_hand_over(false);
+        }
+    }
+
+    /// Waits until nothing of the source is left on this node. Returns false if that takes too
+    /// long, for example because a target is down.
+    async fn leave(&self) -> bool {
+        let until = Instant::now() + HAND_OVER_MAX;
+        while !self.exit.leave(&self.name).await {
+            if Instant::now() >= until || *self.stopped.borrow() {
+                tracing::info!(source = %self.name, "events of this source still wait here, so this node reads on");
+                return false;
+            }
+            sleep(HAND_OVER_LOOK).await;
+        }
+        true
+    }
+}
+
+impl Source for LeasedSource {
+    fn run(&self) -> BoxFuture<'_, ()> {
+        self.read().boxed()
+    }
+
+    fn observed(&self) -> Arc<dyn Observed> {
+        Arc::clone(&self.report) as Arc<dyn Observed>
+    }
+
+    fn task_ended(&self, end: &str) {
+        if let Some(tenure) = &*lock(&self.tenure) {
+            tenure.source.task_ended(end);
+        }
+    }
+}
+
+impl Observed for LeasedReport {
+    fn report(&self) -> SourceReport {
+        self.lease.report(|| lock(&self.source).as_ref().map(|source| source.report()).unwrap_or_default())
+    }
+}

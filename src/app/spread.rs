@@ -1,0 +1,56 @@
+//! Spreads the leases evenly over the nodes of a cluster: a node that joins gets its share within
+//! seconds, and what a lost node read goes to all others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::leases::Leases;
+use crate::cluster::{Bucket, KvError, NODES_KEY, NodeTable};
+use crate::limits::NODES_INTERVAL;
+
+/// Runs until the router stops. At the end the node takes its leave, so that the others do not
+/// leave its share to it.
+pub(super) async fn run(leases: Leases, bucket: Bucket, node: String) {
+    let mut stops = leases.stops();
+    let mut table = NodeTable::new(node, Uuid::new_v4().as_u64_pair().0);
+    let epoch = Instant::now();
+    loop {
+        let is_stopping = *stops.borrow();
+        let (wanted, held) = leases.counts();
+        let shown = (!is_stopping).then_some(held);
+        // Another node may have written at the same time. The next round repeats it, but the last
+        // one has to succeed.
+        while round(&mut table, &bucket, epoch.elapsed(), shown)
+            .await
+            .is_err_and(|error| is_stopping && error == KvError::Changed)
+        {}
+        if is_stopping {
+            return;
+        }
+        let now = epoch.elapsed();
+        leases.set_share(table.share(now, wanted));
+        if table.has_too_many(now, wanted, held) {
+            leases.hand_one_over();
+        }
+        tokio::select! {
+            () = sleep(NODES_INTERVAL) => {}
+            _ = stops.wait_for(|stops| *stops) => {}
+        }
+    }
+}
+
+/// Reads the record of nodes, and writes this node into it.
+async fn round(
+    table: &mut NodeTable,
+    bucket: &Bucket,
+    now: Duration,
+    held: Option<usize>,
+) -> Result<(), KvError> {
+    let found = bucket.get(NODES_KEY).await?;
+    table.see(now, found.value.as_ref());
+    let record: Bytes = table.record(now, held);
+    bucket.put(NODES_KEY, found.revision, record).await.map(|_| ())
+}
