@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  wait for the lease ─► make the source ─► run ─┬─► the router stops: the end
-//!         ▲                                      └─► another node is to read: leave
+//!         ▲                                      └─► another node should read: leave
 //!         └──────────────────────────────────────────────┘
 //! ```
 //!
@@ -10,6 +10,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::leases::SourceLease;
-use crate::limits::{HAND_OVER_LOOK, HAND_OVER_MAX};
+use crate::limits::{HAND_OVER_LOOK, HAND_OVER_MAX, UNREACHABLE_LOOK, UNREACHABLE_MAX, UNREACHABLE_MIN};
 use crate::pipeline::exit::SourceExit;
 use crate::source::{Observed, Source, SourceReport};
 
@@ -32,6 +33,8 @@ pub(super) struct LeasedSource {
     pub stopped: watch::Receiver<bool>,
     report: Arc<LeasedReport>,
     tenure: Mutex<Option<Tenure>>,
+    /// Time without an answer after which another node should try.
+    patience: Mutex<Duration>,
 }
 
 /// The source while it reads. It outlives a panic of its task, so that it goes on where it was.
@@ -60,7 +63,8 @@ impl LeasedSource {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let report = Arc::new(LeasedReport { lease, source: Mutex::default() });
-        LeasedSource { name, make, exit, stopped, report, tenure: Mutex::default() }
+        let (tenure, patience) = (Mutex::default(), Mutex::new(UNREACHABLE_MIN));
+        LeasedSource { name, make, exit, stopped, report, tenure, patience }
     }
 
     fn tenure(&self) -> Tenure {
@@ -88,6 +92,7 @@ impl LeasedSource {
                 () = &mut run => return,
                 _ = stopped.wait_for(|stopped| *stopped) => {}
                 () = self.handed_over() => {}
+                () = self.cannot_be_reached() => {}
             }
             halt.send_replace(true);
             run.await;
@@ -110,6 +115,26 @@ impl LeasedSource {
             }
             tracing::debug!(source = %self.name, "events wait for a target, so no source is handed over");
             lease.end_hand_over(false);
+        }
+    }
+
+    /// Waits until the source has not answered for so long that another node should try. Each time,
+    /// this node becomes more patient, so that a vCenter that is down does not wander from node to
+    /// node.
+    async fn cannot_be_reached(&self) {
+        loop {
+            sleep(UNREACHABLE_LOOK).await;
+            let report = self.report.report();
+            let mut patience = lock(&self.patience);
+            if report.state.is_up() {
+                *patience = UNREACHABLE_MIN;
+            } else if report.silence.is_some_and(|silence| silence >= *patience)
+                && self.report.lease.has_others()
+            {
+                *patience = UNREACHABLE_MAX.min(*patience * 2);
+                tracing::warn!(source = %self.name, "this node cannot reach it; another node may try");
+                return;
+            }
         }
     }
 

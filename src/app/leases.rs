@@ -16,6 +16,8 @@
 //! INVARIANT: the position in the bucket is never ahead of that in the store of its owner.
 //! INVARIANT: a source begins with the position in the bucket, whatever the store had before.
 
+mod keep;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -27,10 +29,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::{RouterError, spread};
-use crate::cluster::{Bucket, Fence, Keeper, LeaseEvent, source_key};
+use crate::cluster::{Bucket, Fence, Keeper, source_key};
 use crate::limits::{
-    HAND_OVER_REST, LEASE_CONTENTS_MAX, LEASE_HELD_BACK, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX,
-    LEASE_RENEW_INTERVAL_MAX, LEASE_REST,
+    HAND_OVER_REST, LEASE_CONTENTS_MAX, LEASE_LOOK_INTERVAL, LEASE_RELEASE_MAX, LEASE_RENEW_INTERVAL_MAX,
 };
 use crate::pipeline::storage::{PositionSink, StoreHandle};
 use crate::processor::wrapped::{WrappedProcessor, Wrapping};
@@ -39,7 +40,6 @@ use crate::settings::{Config, SourceConfig, SourceKind};
 use crate::source::{SourceReport, SourceState};
 use crate::state::{Checkpoint, CheckpointWrite, Storage, Store, Write};
 use crate::supervise::{Part, PartKind, Supervisor};
-use crate::telemetry::metrics as names;
 
 /// The lease of one vCenter, as its source and its keeper see it.
 pub(super) struct SourceLease {
@@ -51,6 +51,8 @@ pub(super) struct SourceLease {
     /// The last durable position. `None` before this node owns the lease.
     position: Mutex<Option<Checkpoint>>,
     hand_over: watch::Sender<HandOver>,
+    /// Number of other nodes that live.
+    others: Arc<AtomicUsize>,
     /// Turns false when the node gives the lease back, or no longer waits for it.
     is_wanted: watch::Sender<bool>,
 }
@@ -92,6 +94,8 @@ struct LeaseTable {
     stops: watch::Sender<bool>,
     /// The number of leases that this node should hold at most; 0 while it is unknown.
     share: AtomicUsize,
+    /// Number of other nodes that live.
+    others: Arc<AtomicUsize>,
 }
 
 /// The place of this node in its cluster.
@@ -141,11 +145,12 @@ impl Leases {
             contents: watch::Sender::default(),
             position: Mutex::default(),
             hand_over: watch::Sender::new(HandOver::No(None)),
+            others: Arc::clone(&self.0.others),
             is_wanted: watch::Sender::new(true),
         });
         store.expect(1);
         lock(&self.0.store).get_or_insert_with(|| store.clone());
-        let task = keep(keeper, Arc::clone(&lease), self.clone(), supervisor.clone());
+        let task = keep::keep(keeper, Arc::clone(&lease), self.clone(), supervisor.clone());
         keepers.0.spawn(supervisor.task(Part::new(PartKind::Lease, format!("lease/{name}")), task));
         all.insert(name.clone(), Arc::clone(&lease));
         Some(lease)
@@ -219,9 +224,11 @@ impl Leases {
         share > 0 && self.counts().1 >= share
     }
 
-    /// Sets the number of leases that this node should hold at most.
-    pub fn set_share(&self, share: usize) {
+    /// Sets the number of leases that this node should hold at most, and the number of other nodes
+    /// that live.
+    pub fn set_share(&self, share: usize, others: usize) {
         self.0.share.store(share, Relaxed);
+        self.0.others.store(others, Relaxed);
     }
 
     /// Turns true when the router begins to stop.
@@ -293,6 +300,11 @@ impl SourceLease {
         self.is_wanted.send_replace(false);
     }
 
+    /// True if another node could read the source.
+    pub fn has_others(&self) -> bool {
+        self.others.load(Relaxed) > 0
+    }
+
     /// Waits until the source is to be handed over.
     pub async fn handed_over(&self) {
         // The sender lives in `self`.
@@ -359,125 +371,6 @@ fn is_leased(source: &SourceConfig) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Keeps one lease until it is given back, and ends with the router.
-async fn keep(keeper: Keeper, lease: Arc<SourceLease>, leases: Leases, supervisor: Supervisor) {
-    let mut ends = leases.0.ends.subscribe();
-    keep_until_given_back(keeper, &lease, &leases, &supervisor).await;
-    // The table lives as long as this task.
-    let _ = ends.wait_for(|ends| *ends).await;
-}
-
-async fn keep_until_given_back(
-    mut keeper: Keeper,
-    lease: &Arc<SourceLease>,
-    leases: &Leases,
-    supervisor: &Supervisor,
-) {
-    let source = &lease.source;
-    let held = metrics::gauge!(names::LEASE_HELD, "source" => source.clone());
-    let takeovers = metrics::counter!(names::LEASE_TAKEOVERS, "source" => source.clone());
-    held.set(0.0);
-    takeovers.absolute(0);
-    let mut contents = lease.contents.subscribe();
-    let mut is_wanted = lease.is_wanted.subscribe();
-    let mut hand_over = lease.hand_over.subscribe();
-    let mut is_given_back = false;
-    // Set after a hand-over: the time at which this node wants the lease again.
-    let mut rest: Option<Instant> = None;
-    // Set while the store takes the position.
-    let mut beginning: Option<oneshot::Receiver<()>> = None;
-    loop {
-        let begun = async {
-            match &mut beginning {
-                Some(done) => done.await.is_ok(),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            event = keeper.next() => match event {
-                LeaseEvent::Acquired(found) => {
-                    let position = match &found[..] {
-                        [] => None,
-                        bytes => match Checkpoint::from_bytes(source, bytes) {
-                            Ok(position) => Some(position),
-                            Err(error) => {
-                                return supervisor.fail(format!(
-                                    "the position of source `{source}` in the bucket cannot be read: {error}"
-                                ));
-                            }
-                        },
-                    };
-                    // The router may be about to end.
-                    if let Some(store) = &*lock(&leases.0.store) {
-                        takeovers.increment(1);
-                        let (done, wait) = oneshot::channel();
-                        lease.take_over(position, store, done);
-                        beginning = Some(wait);
-                    }
-                }
-                LeaseEvent::Kept(_) => {}
-                LeaseEvent::Deposed { by } => {
-                    let by = by.unwrap_or_else(|| "another node".to_owned());
-                    return supervisor.fail(format!(
-                        "{by} has taken over source `{source}`, since this node did not renew its lease in time; this router ends, and waits for its turn after the next start"
-                    ));
-                }
-                LeaseEvent::Released => {
-                    held.set(0.0);
-                    lease.stage.send_replace(LeaseStage::Waiting { owner: None });
-                    if is_given_back {
-                        return;
-                    }
-                    rest = Some(Instant::now() + LEASE_REST);
-                    lease.hand_over.send_replace(HandOver::No(None));
-                }
-            },
-            is_begun = begun => {
-                beginning = None;
-                if is_begun && !is_given_back {
-                    held.set(1.0);
-                    tracing::info!(%source, "this node reads the source now");
-                    lease.stage.send_replace(LeaseStage::Held);
-                }
-            }
-            // The owner that this node waits for may have changed.
-            () = tokio::time::sleep(LEASE_LOOK_INTERVAL), if !keeper.is_owner() => {}
-            Ok(_) = hand_over.wait_for(|hand_over| *hand_over == HandOver::Left), if keeper.is_owner() && !is_given_back && rest.is_none() => {
-                keeper.set_contents(contents.borrow_and_update().clone());
-                keeper.want(false);
-                rest = Some(Instant::now() + LEASE_REST);
-            }
-            Ok(()) = contents.changed() => keeper.set_contents(contents.borrow_and_update().clone()),
-            Ok(_) = is_wanted.wait_for(|is_wanted| !is_wanted), if !is_given_back => {
-                is_given_back = true;
-                let last = contents.borrow_and_update().clone();
-                if !last.is_empty() {
-                    keeper.set_contents(last);
-                }
-                keeper.want(false);
-                if !keeper.is_owner() {
-                    return;
-                }
-            }
-        }
-        if !keeper.is_owner() {
-            if !is_given_back && rest.is_some_and(|until| Instant::now() >= until) {
-                rest = None;
-                keeper.want(true);
-            }
-            keeper.hold_back(if leases.has_its_share() { LEASE_HELD_BACK } else { Duration::ZERO });
-            let owner = keeper.owner().map(str::to_owned);
-            let stage = LeaseStage::Waiting { owner };
-            lease.stage.send_if_modified(|before| {
-                *before != stage && {
-                    *before = stage;
-                    true
-                }
-            });
-        }
-    }
 }
 
 /// Begins no request once a lease has run out, since another node may deliver the events.

@@ -31,7 +31,7 @@ pub(super) async fn run(leases: Leases, bucket: Bucket, node: String) {
             return;
         }
         let now = epoch.elapsed();
-        leases.set_share(table.share(now, wanted));
+        leases.set_share(table.share(now, wanted), table.others(now));
         if table.has_too_many(now, wanted, held) {
             leases.hand_one_over();
         }

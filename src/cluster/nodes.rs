@@ -97,6 +97,11 @@ impl NodeTable {
         self.others.values().filter(move |seen| now < seen.since + NODE_ALIVE_FOR)
     }
 
+    /// Number of other nodes that live.
+    pub fn others(&self, now: Duration) -> usize {
+        self.alive(now).count()
+    }
+
     /// The most of `leases` that this node should hold at `now`.
     pub fn share(&self, now: Duration, leases: usize) -> usize {
         leases.div_ceil(self.alive(now).count() + 1)

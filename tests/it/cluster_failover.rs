@@ -257,3 +257,19 @@ fn deliveries_pause_while_the_bucket_is_away() {
         assert!(node.router.running() || told.contains("has taken over source"), "{}: {told}", node.name);
     }
 }
+
+#[test]
+fn a_vcenter_that_one_node_cannot_reach_goes_to_another_one() {
+    let Some(cluster) = Cluster::new(options()) else { return };
+    let (admin, folder) = (free_address(), tempfile::tempdir().unwrap());
+    let config = cluster.config("a", admin, &folder);
+    let config = config.set_source("vc", "address", format!("http://{}", free_address())).text();
+    let cut_off = Router::start(folder.path(), admin, &config);
+    let held = || cut_off.metric("event_router_lease_held", "vc") == 1.0;
+    assert!(wait_until(LIMIT, held), "{}", cut_off.stderr().text());
+    let other = cluster.node("b");
+    other.wait_reading();
+    assert!(cut_off.stderr().contains("this node cannot reach it; another node may try"));
+    cluster.more(300);
+    assert_eq!(cluster.complete(), 0);
+}

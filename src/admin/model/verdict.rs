@@ -13,7 +13,7 @@ pub(super) fn of_source(source: &SourceStatus, reason: Option<&str>) -> Verdict 
     let verdict = |urgency, why: String| (urgency, Some(why));
     match (&*source.state, reason) {
         ("failed", reason) => {
-            let since = source.silence_s.map(|silence| format!("; its last answer was {} ago", age(silence)));
+            let since = source.silence_s.map(|silence| format!("; no answer for {}", age(silence)));
             let reason = reason.unwrap_or("no reason is known");
             verdict(Urgency::Critical, format!("it is down: {reason}{}", since.unwrap_or_default()))
         }
@@ -150,7 +150,7 @@ mod tests {
         check(&source("waiting"), None, Urgency::Ok, None);
         check(&source("failed"), Some("no route"), Urgency::Critical, Some("it is down: no route"));
         let silent = SourceStatus { silence_s: Some(600.0), ..source("failed") };
-        let since = "it is down: no route; its last answer was 10 min ago";
+        let since = "it is down: no route; no answer for 10 min";
         check(&silent, Some("no route"), Urgency::Critical, Some(since));
         check(&source("connecting"), None, Urgency::Notice, Some("it connects for the first time"));
         let again = SourceStatus { first_attempt_done: true, ..source("connecting") };

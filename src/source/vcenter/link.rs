@@ -99,6 +99,7 @@ impl<A: EventApi> Link<A> {
         wants_severities: bool,
     ) -> Self {
         let slots = CallSlots::new(settings.max_calls_per_second);
+        status.set_answered();
         Link {
             api,
             name,

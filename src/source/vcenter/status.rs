@@ -69,7 +69,7 @@ impl Method {
 pub struct Status {
     state: Mutex<SourceState>,
     first_attempt_done: AtomicBool,
-    /// The time of vCenter's last answer, a fault included; `None` before the first.
+    /// The time of vCenter's last answer, a fault included, or of the begin; `None` before that.
     answered: Mutex<Option<Instant>>,
     /// Number of reads that wait for room in memory, and have done so for `ROOM_WAIT_TOLD`.
     held_up: AtomicUsize,
@@ -162,12 +162,12 @@ impl Status {
         }
     }
 
-    /// Notes that vCenter has answered.
+    /// Notes that vCenter has answered, or that its source begins.
     pub(super) fn set_answered(&self) {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// The time since vCenter's last answer; `None` before the first.
+    /// The time since vCenter's last answer, or since the begin of its source.
     pub(super) fn since_answer(&self) -> Option<Duration> {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.map(|at| at.elapsed())
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_silence_of_a_vcenter_counts_as_lag() {
         let status = Status::default();
-        assert_eq!(status.silence(), None, "before the first answer");
+        assert_eq!(status.silence(), None, "before the begin");
         status.newest_us.store(5_000_000, Relaxed);
         status.latest_us.store(8_000_000, Relaxed);
         status.set_answered();
