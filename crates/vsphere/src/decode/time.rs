@@ -72,14 +72,14 @@ const fn each(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// Eight characters, the first one in the lowest byte: digits as their values, and zeros in place of
-/// the punctuation.
+/// Eight characters, the first one in the lowest byte: digits as their values, and zeros in place
+/// of the punctuation.
 #[derive(Clone, Copy)]
 struct Digits(u64);
 
 impl Digits {
-    /// Reads `text` in the form of `pattern`, in which a `0` stands for a digit. All eight bytes are
-    /// checked at once.
+    /// Reads `text` in the form of `pattern`, in which a `0` stands for a digit. All eight bytes
+    /// are checked at once.
     #[inline]
     fn of(text: [u8; 8], pattern: [u8; 8]) -> Option<Self> {
         let values = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
@@ -166,7 +166,7 @@ impl Time {
 fn days_in_month(year: u32, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
         2 => 28,
         _ => 31,
     }
