@@ -154,6 +154,8 @@ pub struct Gauges {
     pub parked_lanes: usize,
     /// Parked lanes with more events than may wait in memory, and so with a spool of their own.
     pub parked_spools: usize,
+    /// True while the store makes events durable in a spool of this destination.
+    pub appending: bool,
     /// True if the store has no room for this destination's appends or dead letters.
     pub store_full: bool,
     /// True if the target refuses every event.

@@ -286,6 +286,7 @@ impl DeliveryEngine {
             spooling: self.spool.is_spooling(),
             parked_lanes: self.lanes.parked_lanes,
             parked_spools: self.spool.lanes(),
+            appending: self.spool.is_appending(),
             store_full: self.spool.is_full() || self.letters.is_full(),
             refuses_all: self.health.is_blamed(),
             aside_events: self.lanes.asides(),

@@ -465,7 +465,8 @@ impl Driver {
     fn show(&self) {
         let gauges = self.engine.gauges();
         self.metrics.under_way.set(gauges.requests_under_way as f64);
-        self.mailbox.set_down(gauges.breaker_open);
+        // A stop waits for events that are about to be settled.
+        self.mailbox.set_down(gauges.breaker_open && !gauges.appending);
         self.metrics.breaker_open.set(f64::from(u8::from(gauges.breaker_open)));
         self.metrics.spooling.set(f64::from(u8::from(gauges.spooling)));
         self.metrics.refuses_all.set(f64::from(u8::from(gauges.refuses_all)));

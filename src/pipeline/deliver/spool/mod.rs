@@ -91,6 +91,11 @@ impl Spools {
         self.appends.is_empty() && !self.queues.is_fetching()
     }
 
+    /// Returns true if the store makes events durable. They are settled soon, unless it is full.
+    pub fn is_appending(&self) -> bool {
+        !self.appends.is_empty() && !self.is_full()
+    }
+
     /// Writes to the end of the destination's spool.
     pub fn append(&mut self, items: Vec<LaneItem>, actions: &mut Vec<Action>) {
         self.queues.enter();

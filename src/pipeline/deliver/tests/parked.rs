@@ -194,7 +194,10 @@ fn events_of_a_dead_destination_go_to_the_spool_and_return_in_order() {
     let room = Room { share: 4_000, scarce: true, alone: false };
     for n in 0..20 {
         world.input(Input::Offer { slice: slice(n * 10, 10, 1), room });
+        // Until then, a stop waits for the events that the store makes durable.
+        assert_eq!(world.engine.gauges().appending, !world.store.is_empty());
         world.store_replies();
+        assert!(!world.engine.gauges().appending || !world.store.is_empty());
         if n < 12 && !world.under_way.is_empty() {
             world.answer(0, false, &mut |_| Some(Blame::Target));
         }
