@@ -19,6 +19,7 @@ mod check;
 mod cli;
 mod cluster_failover;
 mod cluster_leases;
+mod cluster_nemesis;
 mod cluster_spread;
 mod config;
 mod config_broken;

@@ -1,7 +1,6 @@
 //! The processor `nats` against a real server: settled by acknowledgements alone, in order, without
 //! copies; and the commands that make and inspect its streams.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use testbed::vcenter::Options;
 
 use crate::common::stack::Stack;
-use crate::common::{free_address, wait_until};
+use crate::common::wait_until;
 use crate::nats_support::{self, NatsServer, command, config};
 use crate::processors_support::{Authority, batch, check_failure, envelope, failed, request, whole};
 
@@ -238,13 +237,7 @@ async fn a_server_with_tls_is_verified() {
 
 #[test]
 fn a_cluster_of_three_has_nothing_wrong() {
-    let routes: Vec<_> = (0..3).map(|_| free_address()).collect();
-    let all = routes.iter().map(|route| format!("\"nats://{route}\"")).collect::<Vec<_>>().join(", ");
-    let more = |n: usize, route: &SocketAddr| {
-        format!("server_name: n{n}\ncluster {{ name: c, listen: \"{route}\", routes: [{all}] }}")
-    };
-    let started = routes.iter().enumerate().map(|(n, route)| NatsServer::start(&more(n, route)));
-    let Some(servers) = started.collect::<Option<Vec<_>>>() else { return };
+    let Some(servers) = NatsServer::three() else { return };
     let stack = Stack::new(Options::default(), [""; 0]);
     let urls: Vec<_> = servers.iter().map(NatsServer::url).collect();
     let config = nats_support::config_with(&stack, json!(urls));

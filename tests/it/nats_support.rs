@@ -49,6 +49,16 @@ impl NatsServer {
         Some(server)
     }
 
+    /// Three servers of one cluster, which may not have a leader yet. `None` as for one.
+    pub fn three() -> Option<Vec<Self>> {
+        let routes: Vec<_> = (0..3).map(|_| free_address()).collect();
+        let all = routes.iter().map(|route| format!("\"nats://{route}\"")).collect::<Vec<_>>().join(", ");
+        let more = |(n, route)| {
+            format!("server_name: n{n}\ncluster {{ name: c, listen: \"{route}\", routes: [{all}] }}")
+        };
+        routes.iter().enumerate().map(|at| Self::start(&more(at))).collect()
+    }
+
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
