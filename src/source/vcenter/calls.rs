@@ -40,10 +40,10 @@ impl<A: EventApi> Link<A> {
     }
 
     /// Notes a failure if vCenter has answered no call for `SILENCE_TOLD`. A wait for updates may
-    /// take longer.
+    /// take longer. So may a page over a slow link, which has a time-out of its own.
     fn look_at_silence(&self, method: Method) {
         let is_silent = self.status.since_answer().is_none_or(|silence| silence >= SILENCE_TOLD);
-        if is_silent && method != Method::WaitForUpdatesEx {
+        if is_silent && method != Method::WaitForUpdatesEx && !self.status.is_page_coming() {
             let seconds = SILENCE_TOLD.as_secs();
             self.failed(format!("{}: vCenter has not answered for {seconds} s", method.as_str()));
         }
@@ -73,7 +73,9 @@ impl<A: EventApi> Link<A> {
         let silence_max = self.read_timeout().silence_max(self.settings.timeouts.call);
         self.slots.take().await;
         let asked = Instant::now();
+        let coming = self.status.read();
         let answer = self.api.read_next(collector, events, silence_max).await;
+        drop(coming);
         self.log_call(Method::ReadNextEvents, asked, answer.as_ref().err());
         self.note_call(Method::ReadNextEvents, answer.as_ref().err());
         match answer {

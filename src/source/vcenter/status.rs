@@ -73,6 +73,8 @@ pub struct Status {
     answered: Mutex<Option<Instant>>,
     /// Number of reads that wait for room in memory, and have done so for `ROOM_WAIT_TOLD`.
     held_up: AtomicUsize,
+    /// Number of pages that are on their way.
+    reads: AtomicUsize,
     /// Calls by [`Method`], failed ones included.
     calls: [AtomicU64; Method::ALL.len()],
     /// Calls that failed, by [`Method`].
@@ -142,9 +144,18 @@ impl Status {
     }
 
     /// Counts a read as waiting for room in memory while the guard lives.
-    pub(super) fn held_up(&self) -> HeldUp<'_> {
-        self.held_up.fetch_add(1, Relaxed);
-        HeldUp(self)
+    pub(super) fn held_up(&self) -> CountedIn<'_> {
+        CountedIn::new(&self.held_up)
+    }
+
+    /// Counts a page as being on its way while the guard lives.
+    pub(super) fn read(&self) -> CountedIn<'_> {
+        CountedIn::new(&self.reads)
+    }
+
+    /// True while a page is on its way.
+    pub(super) fn is_page_coming(&self) -> bool {
+        self.reads.load(Relaxed) > 0
     }
 
     pub fn calls(&self, method: Method) -> u64 {
@@ -216,11 +227,19 @@ impl Observed for Status {
     }
 }
 
-pub(super) struct HeldUp<'a>(&'a Status);
+/// Counts one more while it lives.
+pub(super) struct CountedIn<'a>(&'a AtomicUsize);
 
-impl Drop for HeldUp<'_> {
+impl<'a> CountedIn<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        CountedIn(count)
+    }
+}
+
+impl Drop for CountedIn<'_> {
     fn drop(&mut self) {
-        self.0.held_up.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
