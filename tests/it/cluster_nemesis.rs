@@ -1,9 +1,12 @@
 //! Two routers that share two vCenters, and three NATS servers, under whatever can happen to them:
-//! kills, freezes, restarts and stops, in random order and under load. A verifier that knows every
+//! kills, freezes, stops and cut links, in random order and under load. A verifier that knows every
 //! event finds nothing lost.
 //!
 //! `scripts/torture --ha` runs many rounds of it.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -12,6 +15,10 @@ use rand::seq::SliceRandom;
 use serde_json::json;
 use tempfile::TempDir;
 use testbed::vcenter::{Options, Pace, VCenter};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 
 use crate::common::config::{RouterConfig, Section};
 use crate::common::router::Router;
@@ -38,9 +45,13 @@ enum Nemesis {
     /// All three at once.
     KillServers,
     FreezeServers,
+    /// The servers hear nothing from a node, or it hears nothing from them, or both.
+    MuteNode,
+    DeafNode,
+    CutOffNode,
 }
 
-const ALL: [Nemesis; 8] = [
+const ALL: [Nemesis; 11] = [
     Nemesis::KillNode,
     Nemesis::StopNode,
     Nemesis::FreezeNode,
@@ -49,6 +60,9 @@ const ALL: [Nemesis; 8] = [
     Nemesis::FreezeServer,
     Nemesis::KillServers,
     Nemesis::FreezeServers,
+    Nemesis::MuteNode,
+    Nemesis::DeafNode,
+    Nemesis::CutOffNode,
 ];
 
 impl Nemesis {
@@ -64,11 +78,64 @@ impl Nemesis {
     }
 }
 
+/// The links of one node to the servers, each through a relay.
+struct Links {
+    urls: Vec<String>,
+    /// True while no byte comes through: to the servers, and from them.
+    stopped: Arc<[AtomicBool; 2]>,
+}
+
+impl Links {
+    fn new(runtime: &Runtime, servers: &[NatsServer]) -> Self {
+        let stopped: Arc<[AtomicBool; 2]> = Arc::default();
+        let relay = |server: &NatsServer| {
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("loopback");
+            let url = format!("nats://{}", listener.local_addr().expect("it listens"));
+            runtime.spawn(relay(listener, server.address, Arc::clone(&stopped)));
+            url
+        };
+        Links { urls: servers.iter().map(relay).collect(), stopped }
+    }
+
+    fn stop(&self, directions: [bool; 2]) {
+        self.stopped.iter().zip(directions).for_each(|(stopped, stop)| stopped.store(stop, Relaxed));
+    }
+}
+
+/// Passes connections on. Bytes wait while their direction is stopped.
+async fn relay(listener: TcpListener, to: SocketAddr, stopped: Arc<[AtomicBool; 2]>) {
+    while let Ok((near, _)) = listener.accept().await {
+        let stopped = Arc::clone(&stopped);
+        tokio::spawn(async move {
+            let Ok(far) = TcpStream::connect(to).await else { return };
+            let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+            // Both ends close together, as those of a connection do.
+            tokio::select! {
+                () = pass(near_read, far_write, &stopped[0]) => {}
+                () = pass(far_read, near_write, &stopped[1]) => {}
+            }
+        });
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, stopped: &AtomicBool) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        while stopped.load(Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
 struct Field {
     stack: Stack,
     other: VCenter,
     servers: Vec<NatsServer>,
     nodes: Vec<Router>,
+    links: Vec<Links>,
     _folders: Vec<TempDir>,
 }
 
@@ -80,7 +147,8 @@ impl Field {
         let stack = Stack::new(options("vc0"), ["batched"]);
         let other = stack.runtime.block_on(VCenter::start(options("vc1"))).expect("a vCenter on loopback");
         stack.targets[0].verifier.watch(&other);
-        let mut field = Field { stack, other, servers, nodes: Vec::new(), _folders: Vec::new() };
+        let links = (0..NODES).map(|_| Links::new(&stack.runtime, &servers)).collect();
+        let mut field = Field { stack, other, servers, nodes: Vec::new(), links, _folders: Vec::new() };
         let mut is_made = false;
         for n in 0..NODES {
             let (admin, folder) = (free_address(), tempfile::tempdir().expect("a folder"));
@@ -101,7 +169,7 @@ impl Field {
 
     fn config(&self, node: usize, folder: &TempDir) -> RouterConfig {
         let Options { user, password, .. } = Options::default();
-        let urls: Vec<String> = self.servers.iter().map(NatsServer::url).collect();
+        let urls = &self.links[node].urls;
         self.stack
             .config()
             .data(&folder.path().join("data"))
@@ -163,6 +231,12 @@ impl Field {
             Nemesis::FreezeServer => freeze(&mut self.servers[server..=server], 2 * rest),
             Nemesis::KillServers => self.servers.iter_mut().for_each(NatsServer::restart),
             Nemesis::FreezeServers => freeze(&mut self.servers, 4 * rest),
+            Nemesis::MuteNode | Nemesis::DeafNode | Nemesis::CutOffNode => {
+                let links = &self.links[node];
+                links.stop([!matches!(nemesis, Nemesis::DeafNode), !matches!(nemesis, Nemesis::MuteNode)]);
+                std::thread::sleep(8 * rest);
+                links.stop([false; 2]);
+            }
         }
         std::thread::sleep(rest);
     }
@@ -178,8 +252,8 @@ fn nothing_is_lost_whatever_happens_to_routers_and_servers() {
     for _ in 0..rounds {
         let mut round = ALL;
         round.shuffle(&mut random);
-        // A usual run takes half of them.
-        let strikes = if rounds == 1 { ALL.len() / 2 } else { ALL.len() };
+        // A usual run takes some of them.
+        let strikes = if rounds == 1 { 4 } else { ALL.len() };
         for nemesis in &round[..strikes] {
             let began = Instant::now();
             field.strike(*nemesis, &mut random);

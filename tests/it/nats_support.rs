@@ -54,7 +54,9 @@ impl NatsServer {
         let routes: Vec<_> = (0..3).map(|_| free_address()).collect();
         let all = routes.iter().map(|route| format!("\"nats://{route}\"")).collect::<Vec<_>>().join(", ");
         let more = |(n, route)| {
-            format!("server_name: n{n}\ncluster {{ name: c, listen: \"{route}\", routes: [{all}] }}")
+            format!(
+                "server_name: n{n}\ncluster {{ name: c, listen: \"{route}\", no_advertise: true, routes: [{all}] }}"
+            )
         };
         routes.iter().enumerate().map(|at| Self::start(&more(at))).collect()
     }
