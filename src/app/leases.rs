@@ -19,7 +19,7 @@
 mod keep;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ struct LeaseTable {
     stops: watch::Sender<bool>,
     /// The number of leases that this node should hold at most; 0 while it is unknown.
     share: AtomicUsize,
+    /// A checksum of what decides about the deliveries of this node.
+    config: AtomicU32,
     /// Number of other nodes that live.
     others: Arc<AtomicUsize>,
 }
@@ -119,7 +121,22 @@ impl Leases {
             node: cluster.node_name(),
             renew_every: config.checkpoint_interval.min(LEASE_RENEW_INTERVAL_MAX),
         };
-        Ok(Leases(Arc::new(LeaseTable { cluster: Some(membership), ..LeaseTable::default() })))
+        let leases = Leases(Arc::new(LeaseTable { cluster: Some(membership), ..LeaseTable::default() }));
+        leases.set_config(config);
+        Ok(leases)
+    }
+
+    /// Notes the configuration that this node delivers by, for the comparison with the others.
+    pub fn set_config(&self, config: &Config) {
+        let sources: Vec<_> = config.sources.iter().filter(|source| is_leased(source)).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        let deciding = format!("{:?}", (version, sources, &config.processors, &config.routes));
+        self.0.config.store(crc32fast::hash(deciding.as_bytes()), Relaxed);
+    }
+
+    /// A checksum of what decides about the deliveries of this node.
+    pub fn config(&self) -> u32 {
+        self.0.config.load(Relaxed)
     }
 
     /// The lease of a source that is about to start, with a task that keeps it. `None` without a

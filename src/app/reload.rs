@@ -146,6 +146,7 @@ impl Router {
         self.removed.extend(removed.map(|old| (old.name.clone(), discriminant(&old.kind))));
         self.removed.retain(|name, _| config.processors.iter().all(|new| new.name != *name));
         log::set_level(&config.log);
+        self.leases.set_config(&config);
         self.config = Arc::new(config);
         (self.sources, self.processors) = (sources, processors);
         self.view.send_replace(view_of(&self.config, &self.sources, &self.processors, &self.pipeline));

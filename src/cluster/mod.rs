@@ -23,5 +23,5 @@ pub mod settings;
 pub use self::connection::{Connection, NotConnected};
 pub use self::keeper::{Fence, Keeper, LeaseEvent};
 pub use self::kv::{Bucket, KvError, Slot};
-pub use self::nodes::{NODES_KEY, NodeTable};
+pub use self::nodes::{NODES_KEY, NodeFacts, NodeTable};
 pub use self::record::{LeaseRecord, RecordError, source_key};

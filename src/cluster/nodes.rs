@@ -4,7 +4,7 @@
 //! hold:
 //!
 //! ```text
-//! nodes   {"version":1,"nodes":{"a":{"counter":71,"held":3},"b":{"counter":9,"held":2}}}
+//! nodes   {"version":1,"nodes":{"a":{"counter":71,"held":3,"config":92834},"b":{…}}}
 //! ```
 //!
 //! A node whose counter no longer changes is down. A wrong picture of the others does no harm: it
@@ -37,6 +37,18 @@ struct NodeEntry {
     counter: u64,
     /// Leases that it holds.
     held: usize,
+    /// A checksum of what decides about its deliveries.
+    #[serde(default)]
+    config: u32,
+}
+
+/// What this node tells the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Leases that it holds.
+    pub held: usize,
+    /// A checksum of what decides about its deliveries.
+    pub config: u32,
 }
 
 /// Another node.
@@ -80,14 +92,14 @@ impl NodeTable {
         }
     }
 
-    /// The record to write at `now`: as it was read, with this node that holds `held` leases, or
-    /// without it. Nodes that have been down for long are left out.
-    pub fn record(&mut self, now: Duration, held: Option<usize>) -> Bytes {
+    /// The record to write at `now`: as it was read, with `me`, or without this node. Nodes that
+    /// have been down for long are left out.
+    pub fn record(&mut self, now: Duration, me: Option<NodeFacts>) -> Bytes {
         self.counter = self.counter.wrapping_add(1);
         let others = self.others.iter().filter(|(_, seen)| now < seen.since + NODE_FORGOTTEN_AFTER);
         let mut nodes: BTreeMap<_, _> = others.map(|(name, seen)| (name.clone(), seen.entry)).collect();
-        if let Some(held) = held {
-            nodes.insert(self.me.clone(), NodeEntry { counter: self.counter, held });
+        if let Some(NodeFacts { held, config }) = me {
+            nodes.insert(self.me.clone(), NodeEntry { counter: self.counter, held, config });
         }
         let record = NodesRecord { version: VERSION, nodes };
         serde_json::to_vec(&record).expect("texts and numbers are JSON").into()
@@ -95,6 +107,13 @@ impl NodeTable {
 
     fn alive(&self, now: Duration) -> impl Iterator<Item = &SeenNode> {
         self.others.values().filter(move |seen| now < seen.since + NODE_ALIVE_FOR)
+    }
+
+    /// The nodes that live and deliver by another configuration than `config`.
+    pub fn with_other_config(&self, now: Duration, config: u32) -> Vec<&str> {
+        let alive = self.others.iter().filter(|(_, seen)| now < seen.since + NODE_ALIVE_FOR);
+        let differs = alive.filter(|(_, seen)| seen.has_changed && seen.entry.config != config);
+        differs.map(|(name, _)| name.as_str()).collect()
     }
 
     /// Number of other nodes that live.
@@ -123,6 +142,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn facts(held: usize) -> NodeFacts {
+        NodeFacts { held, config: 7 }
+    }
+
     /// Nodes that hold leases, and exchange their records.
     struct Nodes {
         now: Duration,
@@ -144,7 +167,7 @@ mod tests {
             for at in 0..self.all.len() {
                 let (table, Some(held)) = &mut self.all[at] else { continue };
                 table.see(self.now, self.record.as_ref());
-                self.record = Some(table.record(self.now, Some(*held)));
+                self.record = Some(table.record(self.now, Some(facts(*held))));
                 if table.has_too_many(self.now, leases, *held) {
                     *held -= 1;
                     let alive = self.all.iter_mut().filter_map(|(_, held)| held.as_mut());
@@ -191,9 +214,19 @@ mod tests {
         // Its entry goes in the end.
         let (table, _) = &mut nodes.all[1];
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        assert!(text(table.record(nodes.now, Some(0))).contains("n0"));
-        assert!(!text(table.record(nodes.now + NODE_FORGOTTEN_AFTER, Some(0))).contains("n0"));
+        assert!(text(table.record(nodes.now, Some(facts(0)))).contains("n0"));
+        assert!(!text(table.record(nodes.now + NODE_FORGOTTEN_AFTER, Some(facts(0)))).contains("n0"));
         assert!(!text(table.record(nodes.now, None)).contains("n1"), "it has said goodbye");
+    }
+
+    #[test]
+    fn a_node_with_another_configuration_is_named_while_it_lives() {
+        let mut nodes = Nodes::new(&[Some(1), Some(1)]);
+        (0..3).for_each(|_| nodes.round(2));
+        let (table, _) = &nodes.all[0];
+        assert_eq!(table.with_other_config(nodes.now, 7), [""; 0]);
+        assert_eq!(table.with_other_config(nodes.now, 8), ["n1"]);
+        assert_eq!(table.with_other_config(nodes.now + NODE_ALIVE_FOR, 8), [""; 0]);
     }
 
     #[test]

@@ -67,6 +67,7 @@ metrics! {
     SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock; the silence of a vCenter that does not answer is added";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
     LEASE_HELD = "event_router_lease_held", Gauge, ["source"], "1 while this node of a cluster reads the source, 0 while it waits for its turn";
+    OTHER_CONFIGS = "event_router_cluster_other_configs", Gauge, [], "nodes of the cluster that live and have another configuration or version";
     LEASE_TAKEOVERS = "event_router_lease_takeovers_total", Counter, ["source"], "times that this node began to read the source";
     SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock minus the router's clock";
     STAGE_BUSY = "event_router_stage_busy_seconds_total", Counter, ["stage"], "busy time of the threads of a stage; its rate is the number of busy threads";

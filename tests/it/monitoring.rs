@@ -254,6 +254,12 @@ fn other_alerts_fire_on_their_series() {
         labels("critical", json!({"source": "vc"})),
     );
     one(
+        "event_router_cluster_other_configs{instance=\"a\"}",
+        "1x90",
+        "EventRouterConfigDiffers",
+        labels("warning", json!({"instance": "a"})),
+    );
+    one(
         "event_router_source_clock_offset_seconds{source=\"vc\"}",
         "-90x90",
         "EventRouterClockOffset",
