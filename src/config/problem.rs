@@ -110,9 +110,10 @@ impl Problem {
     }
 }
 
+/// The alternate form (`{:#}`) says that it is a warning, for output that also has errors.
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.problem.write(&self.file, "warning: ", f)
+        self.problem.write(&self.file, if f.alternate() { "warning: " } else { "" }, f)
     }
 }
 

@@ -303,8 +303,7 @@ fn a_filter_that_matches_no_event_causes_a_warning_with_its_line() {
     let source =
         SOURCE.replace("password: pw", "password: pw, filter: {eventTypes: [VmPoweredOnEvent, Vm*]}");
     let shown = warnings(&format!("{HEAD}{source}{PROCESSOR}dataDir: /state\n"));
-    let place =
-        "config.yaml:3: warning: sources[0].filter.eventTypes: `Vm*`: vCenter's filter knows no wildcards";
+    let place = "config.yaml:3: sources[0].filter.eventTypes: `Vm*`: vCenter's filter knows no wildcards";
     assert!(shown.starts_with(place) && shown.lines().count() == 1, "{shown}");
 }
 

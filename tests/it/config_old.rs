@@ -84,7 +84,7 @@ fn the_json_array_is_read_as_go_read_it() {
     let (config, warnings) = good(&format!("[{other},{vc},{faas},{METRICS}]"));
     assert_eq!(vcenter(&config).sdk_url, "https://vc1.example/sdk");
     assert!(
-        warnings.contains("config:1: warning: [0]: ignored: a later element also has the type `stream`"),
+        warnings.contains("config:1: [0]: ignored: a later element also has the type `stream`"),
         "{warnings}"
     );
     let (config, _) = good(&format!("[{},{FAAS},{METRICS}]", VC.replace("https://vc1", "https://u:p@vc1")));
@@ -97,7 +97,7 @@ fn v1alpha1_runs_as_it_is() {
     // The old router's default address is open to everybody.
     assert_eq!(
         warnings,
-        "config:5: warning: metricsProvider.default.bindAddress: everybody who reaches this address can read metrics and statistics; set `auth`\n"
+        "config:5: metricsProvider.default.bindAddress: everybody who reaches this address can read metrics and statistics; set `auth`\n"
     );
     assert_eq!((config.format, &config.state), (ConfigFormat::V1alpha1, &StateLocation::Ephemeral));
     assert_eq!((&*config.sources[0].name, &*config.processors[0].name), ("vc1", "fn"));

@@ -245,6 +245,7 @@ fn a_null_for_a_gateway_is_empty_and_warned_about() {
     let ProcessorKind::OpenFaas(openfaas) = &config.processors[0].kind else { panic!() };
     assert_eq!(openfaas.auth, Auth::Basic { username: "admin".into(), password: Secret::inline("") });
     let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    let begin = "config:22: warning: eventProcessor.openfaas.auth.basicAuth.password: has no value and is taken as empty";
+    let begin =
+        "config:22: eventProcessor.openfaas.auth.basicAuth.password: has no value and is taken as empty";
     assert!(told.iter().any(|warning| warning.starts_with(begin)), "{told:?}");
 }

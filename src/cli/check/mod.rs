@@ -85,7 +85,7 @@ pub(super) fn check_file(file: &Path, steps: CheckSteps<'_>) -> anyhow::Result<E
     };
     warnings.extend(advice);
     warnings.sort_by(|one, other| one.problem.cmp(&other.problem));
-    warnings.iter().for_each(|warning| super::complain(&warning.to_string()));
+    warnings.iter().for_each(|warning| super::complain(&format!("{warning:#}")));
     // Report the parts that a router cannot make from it.
     let found = match steps.no_secrets {
         true => CheckFindings { errors: envelope_errors(&config), ..CheckFindings::default() },
