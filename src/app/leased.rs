@@ -9,7 +9,7 @@
 //! INVARIANT: the lease goes to another node only after each event that was read here is settled.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::leases::SourceLease;
+use super::leases::{SourceLease, lock};
 use crate::limits::{HAND_OVER_LOOK, HAND_OVER_MAX, UNREACHABLE_LOOK, UNREACHABLE_MAX, UNREACHABLE_MIN};
 use crate::pipeline::exit::SourceExit;
 use crate::source::{Observed, Source, SourceReport};
@@ -26,11 +26,11 @@ use crate::source::{Observed, Source, SourceReport};
 pub(super) type MakeSource = Box<dyn Fn(watch::Receiver<bool>) -> Arc<dyn Source> + Send + Sync>;
 
 pub(super) struct LeasedSource {
-    pub name: String,
-    pub make: MakeSource,
-    pub exit: SourceExit,
+    name: String,
+    make: MakeSource,
+    exit: SourceExit,
     /// Turns true when the router stops.
-    pub stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     report: Arc<LeasedReport>,
     tenure: Mutex<Option<Tenure>>,
     /// Time without an answer after which another node should try.
@@ -48,10 +48,6 @@ struct Tenure {
 struct LeasedReport {
     lease: Arc<SourceLease>,
     source: Mutex<Option<Arc<dyn Observed>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LeasedSource {

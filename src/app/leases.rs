@@ -386,7 +386,7 @@ fn is_leased(source: &SourceConfig) -> bool {
     matches!(source.kind, SourceKind::Vcenter(_))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -41,9 +41,11 @@ pub(super) async fn run(leases: Leases, bucket: Bucket, node: String) {
             let nodes = others.join(", ");
             tracing::warn!(%nodes, "other nodes have another configuration or version; each vCenter is delivered as the node that reads it says");
         }
+        // Another node may not know a source that this one hands over.
+        let may_move = others.is_empty();
         differing = others.into_iter().map(str::to_owned).collect();
         leases.set_share(table.share(now, wanted), table.others(now));
-        if table.has_too_many(now, wanted, held) {
+        if may_move && table.has_too_many(now, wanted, held) {
             leases.hand_one_over();
         }
         tokio::select! {

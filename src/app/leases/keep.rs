@@ -50,6 +50,8 @@ async fn keep_until_given_back(
         tokio::select! {
             event = keeper.next() => match event {
                 LeaseEvent::Acquired(found) => {
+                    // A hand-over before the first checkpoint leaves the position as it is.
+                    lease.contents.send_replace(found.clone());
                     let position = match &found[..] {
                         [] => None,
                         bytes => match Checkpoint::from_bytes(source, bytes) {
