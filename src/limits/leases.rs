@@ -53,7 +53,7 @@ pub const HAND_OVER_REST: Duration = Duration::from_secs(15);
 pub const LEASE_REST: Duration = Duration::from_secs(3);
 /// Time without an answer of a vCenter after which another node may try, at first and at most. It
 /// doubles with each try of this node.
-pub const UNREACHABLE_MIN: Duration = Duration::from_secs(45);
+pub const UNREACHABLE_MIN: Duration = Duration::from_secs(15);
 pub const UNREACHABLE_MAX: Duration = Duration::from_secs(600);
 /// Time between two looks at a vCenter that does not answer.
 pub const UNREACHABLE_LOOK: Duration = Duration::from_secs(1);

@@ -50,7 +50,7 @@ pub struct SourceReport {
     pub is_held_up: bool,
     /// The lag of reading behind the newest event; `None` if it is unknown.
     pub lag: Option<Duration>,
-    /// Time since the last answer, or since the begin, of a source that does not answer.
+    /// Time since the last answer, or since the begin, of a source that asks.
     pub silence: Option<Duration>,
     /// Metric names and values.
     pub gauges: Vec<(&'static str, f64)>,

@@ -91,7 +91,7 @@ pub struct SourceStatus {
     pub held_up: bool,
     /// Lag of reading behind the newest event of the source, if it is known.
     pub lag_s: Option<f64>,
-    /// Time since the last answer, or since the begin, of a source that does not answer.
+    /// Time since the last answer, or since the begin, of a source that asks.
     pub silence_s: Option<f64>,
     pub events_total: u64,
     pub events_per_s: f64,

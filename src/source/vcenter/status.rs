@@ -179,15 +179,15 @@ impl Status {
     }
 
     /// The time since vCenter's last answer, or since the begin of its source.
-    pub(super) fn since_answer(&self) -> Option<Duration> {
+    pub fn since_answer(&self) -> Option<Duration> {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.map(|at| at.elapsed())
     }
 
-    /// The time since vCenter's last answer, if that is longer than usual.
-    pub fn silence(&self) -> Option<Duration> {
-        let silence = self.since_answer()?;
-        (silence > SILENCE_USUAL && self.state() != SourceState::Stopped).then_some(silence)
+    /// The same, if it is longer than usual. A source that was stopped asks nothing.
+    fn silence(&self) -> Option<Duration> {
+        let is_stopped = self.state() == SourceState::Stopped;
+        self.since_answer().filter(|silence| *silence > SILENCE_USUAL && !is_stopped)
     }
 
     /// The lag of reading behind vCenter's latest event; `None` if it is unknown. A vCenter that
@@ -220,7 +220,7 @@ impl Observed for Status {
             first_attempt_done: self.first_attempt_done(),
             is_held_up: self.is_held_up(),
             lag: self.lag(),
-            silence: self.silence(),
+            silence: self.since_answer(),
             gauges: vec![(names::SOURCE_CLOCK_OFFSET, self.clock_offset_us.load(Relaxed) as f64 / 1e6)],
             counters,
         }
@@ -257,15 +257,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_silence_of_a_vcenter_counts_as_lag() {
         let status = Status::default();
-        assert_eq!(status.silence(), None, "before the begin");
+        assert_eq!(status.since_answer(), None, "before the begin");
         status.newest_us.store(5_000_000, Relaxed);
         status.latest_us.store(8_000_000, Relaxed);
         status.set_answered();
         tokio::time::advance(SILENCE_USUAL).await;
-        assert_eq!((status.silence(), status.lag()), (None, Some(Duration::from_secs(3))));
+        assert_eq!(status.lag(), Some(Duration::from_secs(3)));
         tokio::time::advance(Duration::from_secs(60)).await;
         let silence = SILENCE_USUAL + Duration::from_secs(60);
-        assert_eq!(status.silence(), Some(silence));
+        assert_eq!(status.since_answer(), Some(silence));
         assert_eq!(status.lag(), Some(silence + Duration::from_secs(3)));
         status.set_answered();
         assert_eq!(status.lag(), Some(Duration::from_secs(3)));
