@@ -199,7 +199,7 @@ fn missing_rights_and_two_sources_of_one_vcenter_are_found_by_connecting() {
         stack.vcenter.trouble(method, 1, Trouble::Fault("NoPermission".into()));
         expect(&["--connect", &file], 1, &["NoPermission", "Read-only"]);
     }
-    expect(&["--connect", &file], 0, &[" ok "]);
+    expect(&["--connect", &file], 0, &[" ok ", "admin", "can listen on 127.0.0.1:"]);
     // The same vCenter under two names, in `check` and in `run`.
     let address = stack.vcenter.url().replace("127.0.0.1", "localhost");
     let user = Options::default();

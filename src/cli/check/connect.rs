@@ -10,10 +10,12 @@ use uuid::Uuid;
 
 use super::super::Exit;
 use super::super::table::table;
+use crate::admin::AdminError;
 use crate::app;
 use crate::cluster::make::inspect_bucket;
 use crate::cluster::settings::ClusterConfig;
 use crate::limits::{CHECK_LOGOUT_MAX, NATS_MAKE_WAIT};
+use crate::net::listener::try_to_listen;
 use crate::pipeline::destination::undecided_name;
 use crate::settings::{Config, OverflowPolicy, ProcessorConfig};
 
@@ -79,7 +81,8 @@ async fn interruptible(config: &Config) -> anyhow::Result<Option<Vec<Probe>>> {
     Ok(None)
 }
 
-/// Reaches all sources, all processors and the cluster at the same time.
+/// Reaches all sources, all processors and the cluster, and tries to listen for the admin pages,
+/// all at the same time.
 async fn connect(config: &Config, interrupted: watch::Receiver<bool>) -> Vec<Probe> {
     let sources = config.sources.iter().map(|source| {
         let interrupted = interrupted.clone();
@@ -114,14 +117,23 @@ async fn connect(config: &Config, interrupted: watch::Receiver<bool>) -> Vec<Pro
             Probe { name: "cluster".to_owned(), took: start.elapsed(), result, instance_uuid: None }
         }
     });
-    let (mut probes, processors, cluster) = futures_util::future::join3(
+    let admin = config.admin.bind_address.iter().map(|address| async move {
+        let start = Instant::now();
+        let listened = try_to_listen(address).await;
+        let result =
+            listened.map_err(|cause| AdminError::Listen { address: address.clone(), cause }.to_string());
+        Probe { name: "admin".to_owned(), took: start.elapsed(), result, instance_uuid: None }
+    });
+    let (mut probes, processors, cluster, admin) = futures_util::future::join4(
         futures_util::future::join_all(sources),
         futures_util::future::join_all(processors),
         futures_util::future::join_all(cluster),
+        futures_util::future::join_all(admin),
     )
     .await;
     probes.extend(processors);
     probes.extend(cluster);
+    probes.extend(admin);
     probes
 }
 

@@ -55,6 +55,18 @@ pub enum ListenerTlsError {
 /// The certificate of the listener, read again when its files change.
 pub type ListenerTls = FromFiles<TlsAcceptor, ListenerTlsError>;
 
+/// Tries to listen on `address`, and describes the result. An address in use is no failure: as a
+/// rule it is the running router that listens there.
+pub async fn try_to_listen(address: &str) -> std::io::Result<String> {
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(_) => Ok(format!("can listen on {address}")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Ok(format!("{address} is in use, by a running router or by another program"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads certificate and key. `setting` is the path of the setting, for messages.
 pub fn listener_tls(setting: &str, tls: &ServerTls) -> Result<ListenerTls, ListenerTlsError> {
     let files: Vec<PathBuf> = vec![tls.cert_file.clone(), tls.key_file.clone()];

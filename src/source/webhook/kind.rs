@@ -1,15 +1,14 @@
 //! The webhook source, as the rest of the router sees it.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::settings::Webhook;
 use super::{Prepared, WebhookSource, cannot_listen};
+use crate::net::listener::try_to_listen;
 use crate::source::push::{Push, PushSettings};
 use crate::source::{Observed, Reached, Source, SourceParts, SourceType};
 
@@ -27,20 +26,14 @@ impl SourceType for Webhook {
         self.inbox_bytes_max
     }
 
-    /// Reads all files and tries to listen. An address in use is no failure: as a rule it is the
-    /// running router that listens there.
+    /// Reads all files and tries to listen.
     fn connect(&self, _: watch::Receiver<bool>) -> BoxFuture<'_, Result<Reached, String>> {
         let text = async {
             let prepared = Prepared::new("webhook", self)?;
             let tls = if prepared.tls.is_some() { ", certificate and key belong together" } else { "" };
             let address = &self.bind_address;
-            match TcpListener::bind(address).await {
-                Ok(_) => Ok(format!("can listen on {address}{tls}")),
-                Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                    Ok(format!("{address} is in use, by a running router or by another program{tls}"))
-                }
-                Err(error) => Err(cannot_listen(address, &error)),
-            }
+            let listened = try_to_listen(address).await.map_err(|error| cannot_listen(address, &error))?;
+            Ok(format!("{listened}{tls}"))
         };
         text.map(|text| text.map(|text| Reached { text, ..Reached::default() })).boxed()
     }
